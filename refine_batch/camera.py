@@ -1,0 +1,142 @@
+"""The camera: directions in degrees, the look-at transform and the projection to NDC.
+
+Conventions are PyTorch3D's (https://pytorch3d.org/docs/cameras): object space is y-up, row vectors, NDC +x left and +y
+up, square images. `project` is the only place where object space becomes image space.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refine_batch.errors import ErrorKind, InstanceError
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A perspective camera that looks at the origin from `distance`, up being +y.
+
+    Parameters
+    ----------
+    azimuth, elevation
+        Direction of the camera seen from the origin, degrees; azimuth 0 is +z, 90 is +x.
+    distance
+        From the origin, object units.
+    fov
+        Field of view over the whole image, degrees.
+    roll
+        Turn about the viewing axis, degrees.
+    offset_x, offset_y
+        Added to the NDC point: the principal point of a crop.
+    """
+
+    azimuth: float
+    elevation: float
+    distance: float
+    fov: float = 60.0
+    roll: float = 0.0
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+
+    def check(self, name: str) -> None:
+        """Raise `InstanceError` unless every number can be used; `name` tells the reader whose camera it is."""
+        for field in self.__dataclass_fields__:
+            value = getattr(self, field)
+            if not math.isfinite(value):
+                raise InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: the camera's {field} is {value}, not a number")
+        if self.distance <= 0:
+            raise InstanceError(
+                ErrorKind.CAMERA_INVALID, f"{name}: the camera's distance is {self.distance:g}; it must be above 0"
+            )
+        if not 0 < self.fov < 180:
+            raise InstanceError(
+                ErrorKind.CAMERA_INVALID, f"{name}: the camera's fov is {self.fov:g}°; it must be between 0 and 180"
+            )
+
+    def mirrored(self, normal: tuple[float, float, float]) -> Camera:
+        """The camera reflected in the plane through the origin with this unit `normal` (its image is then flipped)."""
+        position = camera_position(self)
+        n = np.asarray(normal, dtype=np.float64)
+        x, y, z = position - 2.0 * float(position @ n) * n
+        return Camera(
+            azimuth=math.degrees(math.atan2(x, z)),
+            elevation=math.degrees(math.asin(max(-1.0, min(1.0, y / self.distance)))),
+            distance=self.distance,
+            fov=self.fov,
+        )
+
+
+def camera_position(camera: Camera) -> np.ndarray:
+    """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a)."""
+    a, e = math.radians(camera.azimuth), math.radians(camera.elevation)
+    return camera.distance * np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """A batch of N cameras as tensors, all on one device and differentiable.
+
+    Shapes: `rotation` (N, 3, 3), `translation` (N, 3), `focal` (N,), `offset` (N, 2). A world point p (row vector)
+    becomes p·rotation + translation; the roll is part of both.
+    """
+
+    rotation: Float[Tensor, "n 3 3"]
+    translation: Float[Tensor, "n 3"]
+    focal: Float[Tensor, " n"]
+    offset: Float[Tensor, "n 2"]
+
+    def __len__(self) -> int:
+        return self.rotation.shape[0]
+
+    def __getitem__(self, index) -> Cameras:
+        return Cameras(self.rotation[index], self.translation[index], self.focal[index], self.offset[index])
+
+
+def stack_cameras(cameras: list[Camera], device: torch.device | str = "cpu") -> Cameras:
+    """`Cameras` of a list of `Camera`, float32 on `device`."""
+    table = torch.tensor(
+        [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y] for c in cameras],
+        dtype=torch.float64,
+    ).reshape(-1, 7)
+    stacked = cameras_from_parameters(table)
+    return Cameras(*(t.to(device=device, dtype=torch.float32) for t in vars(stacked).values()))
+
+
+def cameras_from_parameters(parameters: Float[Tensor, "n 7"]) -> Cameras:
+    """`Cameras` of rows (azimuth, elevation, distance, fov, roll, offset_x, offset_y), differentiable in all of them.
+
+    With C the position and up = +y: z = −C/|C|, x = normalise(up × z), y = z × x, R = [x y z] as columns, T = −C·R, as
+    PyTorch3D's `look_at_view_transform` has it; the roll turns x and y in their plane. Looking straight up or down, where
+    up × z vanishes, x is taken as the limit for an elevation that approaches ±90°.
+    """
+    azimuth, elevation, distance, fov, roll, offset_x, offset_y = parameters.unbind(-1)
+    a, e, r = torch.deg2rad(azimuth), torch.deg2rad(elevation), torch.deg2rad(roll)
+    sin_a, cos_a, sin_e, cos_e = torch.sin(a), torch.cos(a), torch.sin(e), torch.cos(e)
+    position = distance[..., None] * torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
+    # up × z in closed form: (−cos e·cos a, 0, cos e·sin a), whose direction does not depend on |cos e|.
+    side = torch.where(cos_e < 0, -1.0, 1.0).to(parameters.dtype)
+    x = torch.stack([-cos_a * side, torch.zeros_like(a), sin_a * side], dim=-1)
+    z = -torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
+    y = torch.linalg.cross(z, x)
+    cos_r, sin_r = torch.cos(r)[..., None], torch.sin(r)[..., None]
+    rotation = torch.stack([x * cos_r + y * sin_r, -x * sin_r + y * cos_r, z], dim=-1)
+    translation = -torch.einsum("...i,...ij->...j", position, rotation)
+    focal = 1.0 / torch.tan(torch.deg2rad(fov) / 2)
+    return Cameras(rotation, translation, focal, torch.stack([offset_x, offset_y], dim=-1))
+
+
+def project(points: Float[Tensor, "n v 3"], cameras: Cameras) -> Float[Tensor, "n v 3"]:
+    """(x, y) in NDC and z, the depth along the viewing axis in object units, of points in object space.
+
+    Points at or behind the camera keep their depth (z ≤ 0) and get NDC coordinates as if at depth 1e-6, so that nothing
+    is infinite; the rasterisers leave their triangles out.
+    """
+    view = points @ cameras.rotation + cameras.translation[:, None, :]
+    depth = view[..., 2:]
+    ndc = view[..., :2] * (cameras.focal[:, None, None] / depth.clamp_min(1e-6)) + cameras.offset[:, None, :]
+    return torch.cat([ndc, depth], dim=-1)

@@ -1,0 +1,73 @@
+"""What decides a result. Everything here is hashed into `config_hash`; how and where a run is executed is not.
+
+Each option has its default's reason in its description, which is also its help on the command line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Raised whenever a change of code changes results: rows of an older version are refined again.
+ALGORITHM_VERSION = 1
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class LossWeights(_Options):
+    """Weights of the six losses of REFINE (Leung et al., CVPRW 2022)."""
+
+    silhouette: float = Field(10.0, ge=0)
+    displacement: float = Field(100.0, ge=0)
+    laplacian: float = Field(10.0, ge=0)
+    normal_consistency: float = Field(10.0, ge=0)
+    vertex_symmetry: float = Field(20.0, ge=0)
+    image_symmetry: float = Field(80.0, ge=0)
+
+
+class PaperOptions(_Options):
+    """Options of `--method refine`, the paper's network trained per instance."""
+
+    learning_rate: float = Field(7e-5, gt=0, description="Adam's, the authors' value.")
+    weights: LossWeights = LossWeights()
+    sigma: float = Field(1e-4, gt=0, description="Softness of the silhouette, squared NDC; PyTorch3D's default.")
+    symmetry_views: int = Field(1, ge=1, description="Azimuths of the image-symmetry loss; the authors use 1.")
+    symmetry_bias: float = Field(0.0005, gt=0, description="b: what low symmetry confidence costs.")
+    encoder_weights: str = Field(
+        "random",
+        description="random, imagenet, or a URI of a torchvision-format ResNet-18 state dict; random needs no download.",
+    )
+    zero_start: bool = Field(
+        True,
+        description="Start the displacement head at zero, so that step 0 is the coarse mesh; its default start moves "
+        "every vertex by about 0.04 first.",
+    )
+    log_space: bool = Field(
+        True,
+        description="Take the silhouette's cross-entropy in log space, exact where a float32 silhouette saturates.",
+    )
+
+
+class RefineConfig(_Options):
+    """Everything that a refined mesh depends on besides the instance itself."""
+
+    method: str = Field("refine", description="refine (the paper's network), or module:function for a method of yours.")
+    steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Optimisation steps per instance; by default what the method was tuned for (refine: 400)."
+    )
+    image_size: int = Field(224, ge=16, le=2048, description="Side of the square working image, pixels; the paper's 224.")
+    seed: int = Field(0, ge=0, description="Seeds every random choice, together with the instance id.")
+    figure_samples: int = Field(
+        10_000, ge=100, description="Points per surface for Chamfer and F-score; the authors' protocol."
+    )
+    paper: PaperOptions = PaperOptions()
+
+    def config_hash(self) -> str:
+        """16 hex digits over every option and the algorithm's version."""
+        text = json.dumps([ALGORITHM_VERSION, self.model_dump(mode="json")], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

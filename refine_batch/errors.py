@@ -1,0 +1,57 @@
+"""Errors that a person is meant to read.
+
+Two kinds only: `UsageError` is the user's to mend and stops a run before it starts; `InstanceError` belongs to one
+instance, which becomes a `failed` row while its neighbours go on.
+"""
+
+from enum import StrEnum
+
+
+class ErrorKind(StrEnum):
+    """Why an instance failed; the value stands in the column `error_kind`."""
+
+    MISSING_FILE = "missing_file"
+    STORAGE = "storage"
+    MESH_BROKEN = "mesh_broken"
+    MESH_EMPTY = "mesh_empty"
+    MESH_TOO_LARGE = "mesh_too_large"
+    IMAGE_BROKEN = "image_broken"
+    IMAGE_TOO_LARGE = "image_too_large"
+    MASK_MISSING = "mask_missing"
+    MASK_EMPTY = "mask_empty"
+    SIZE_MISMATCH = "size_mismatch"
+    CAMERA_INVALID = "camera_invalid"
+    ROW_INVALID = "row_invalid"
+    DIVERGED = "diverged"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    PROCESS_DIED = "process_died"
+    INTERNAL = "internal"
+
+
+class RefineBatchError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class UsageError(RefineBatchError):
+    """Arguments, configuration or a manifest that cannot be used: nothing was started (exit status 2)."""
+
+
+class InstanceError(RefineBatchError):
+    """One instance cannot be refined.
+
+    Parameters
+    ----------
+    kind
+        The class of the fault, for counting.
+    message
+        One sentence for a person: what was wrong and where (URI, column), and what would be right.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str):
+        super().__init__(kind, message)
+        self.kind = ErrorKind(kind)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
