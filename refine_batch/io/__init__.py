@@ -1,1 +1,1 @@
-
+"""Reading and writing files: storage of every kind, meshes and images."""
