@@ -1,0 +1,35 @@
+"""Mean silhouette IoU over a ring of views."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from refine_batch.camera import Camera
+from refine_batch.figures.iou_2d import mask_iou
+from refine_batch.mesh import Mesh
+from refine_batch.render import hard_silhouettes
+
+AZIMUTHS = tuple(45.0 * i for i in range(8))
+ELEVATIONS = (-45.0, 0.0, 45.0)
+FOV = 60.0
+# The bounding sphere then fills this share of the image's half-width.
+_FILL = 0.95
+
+
+def ring_of_views(mesh: Mesh) -> list[Camera]:
+    """24 cameras that see all of `mesh` and of what is not larger: 8 azimuths × elevations −45°, 0°, 45°, fov 60°.
+
+    The distance is that at which the sphere about the origin through the farthest vertex just fits, in the image. It is
+    taken from the ground truth alone, so that before and after are measured with the same ruler; what a worse mesh has
+    beyond the image is lost to it.
+    """
+    radius = float(np.linalg.norm(mesh.vertices.astype(np.float64), axis=1).max())
+    distance = radius / math.sin(math.atan(_FILL * math.tan(math.radians(FOV / 2))))
+    return [Camera(azimuth, elevation, distance, FOV) for elevation in ELEVATIONS for azimuth in AZIMUTHS]
+
+
+def iou_multiview(silhouettes: np.ndarray, mesh: Mesh, cameras: list[Camera], image_size: int) -> float:
+    """Mean over `cameras` of the IoU of `mesh`'s hard silhouettes with (N, H, H) bool `silhouettes`."""
+    return float(mask_iou(hard_silhouettes(mesh, cameras, image_size), silhouettes).mean())

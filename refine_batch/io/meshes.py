@@ -1,0 +1,114 @@
+"""Meshes from bytes and to bytes, in the file's own order of vertices and faces."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import trimesh
+
+from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.io.formats.common import MeshFormatError, TooManyFaces
+from refine_batch.io.formats.glb import MAGIC as GLB_MAGIC
+from refine_batch.io.formats.glb import read_glb
+from refine_batch.io.formats.obj import read_obj
+from refine_batch.io.formats.off import looks_like_off, read_off
+from refine_batch.io.formats.ply import read_ply
+from refine_batch.io.formats.stl import read_stl
+from refine_batch.mesh import Mesh
+
+MeshFormat = Literal["obj", "ply", "glb"]
+Reader = Callable[[bytes, int], tuple[np.ndarray, np.ndarray]]
+
+MAX_MESH_BYTES = 512 * 1024 * 1024
+# Ten times what any single-view method makes; beyond it a refinement would take hours and gigabytes.
+MAX_FACES = 2_000_000
+
+_READERS: dict[str, Reader] = {"obj": read_obj, "ply": read_ply, "off": read_off, "stl": read_stl, "glb": read_glb}
+
+
+def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: int = MAX_MESH_BYTES) -> Mesh:
+    """The mesh in the bytes of an OBJ, PLY, OFF, STL or GLB file.
+
+    Vertices and faces keep the file's order; polygons become fans about their first corner; nothing is merged, except
+    STL's repeated corners. References to other files, materials and textures are never followed.
+
+    Parameters
+    ----------
+    data
+        The whole file.
+    uri
+        Where it came from, as it may be shown: its extension tells the format where the content does not, and the
+        errors name it.
+    max_faces, max_bytes
+        Limits, checked from headers and line counts before memory is spent where the format allows.
+
+    Raises
+    ------
+    InstanceError
+        MESH_TOO_LARGE, MESH_EMPTY (no faces or no vertices) or MESH_BROKEN (anything else: not a mesh, cut short, an index
+        out of range, a NaN).
+    """
+    if len(data) > max_bytes:
+        raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: it has {len(data)} bytes; the limit is {max_bytes}")
+    if not data.strip():
+        raise InstanceError(ErrorKind.MESH_EMPTY, f"{uri}: the file is empty")
+    read = _READERS.get(mesh_format(data, uri) or "")
+    if read is None:
+        raise InstanceError(
+            ErrorKind.MESH_BROKEN, f"{uri}: not a mesh that can be read; OBJ, PLY, OFF, STL and GLB files can"
+        )
+    try:
+        vertices, faces = read(data, max_faces)
+    except TooManyFaces as error:
+        raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: {error}; decimate it first") from error
+    except MeshFormatError as error:
+        raise InstanceError(ErrorKind.MESH_BROKEN, f"{uri}: broken mesh: {error}") from error
+    return _checked(vertices, faces, uri)
+
+
+def mesh_format(data: bytes, uri: str) -> str | None:
+    """The format's name by content where that can be told, else by extension; None for neither."""
+    if data[:4] == GLB_MAGIC:
+        return "glb"
+    if data[:4] in (b"ply\n", b"ply\r"):
+        return "ply"
+    if looks_like_off(data):
+        return "off"
+    extension = posixpath.splitext(uri.partition("?")[0].partition("#")[0])[1][1:].lower()
+    return extension if extension in _READERS else None
+
+
+def _checked(vertices: np.ndarray, faces: np.ndarray, uri: str) -> Mesh:
+    # Before the indices become int32, in which a large one could wrap round into the valid range.
+    if len(faces) and len(vertices) and (faces.min() < 0 or faces.max() >= len(vertices)):
+        bad = int(faces.max() if faces.max() >= len(vertices) else faces.min())
+        raise InstanceError(
+            ErrorKind.MESH_BROKEN,
+            f"{uri}: a face names vertex {bad}, but the mesh has vertices 0 to {len(vertices) - 1}",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        mesh = Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+    mesh.check(uri)
+    return mesh
+
+
+def write_mesh(mesh: Mesh, file_format: MeshFormat) -> bytes:
+    """The bytes of an OBJ (text), PLY (binary) or GLB file that reads back to the same float32 and indices."""
+    if file_format == "obj":
+        return _write_obj(mesh)
+    if file_format not in ("ply", "glb"):
+        raise ValueError(f"write_mesh: expected obj, ply or glb, got {file_format!r}")
+    stream = io.BytesIO()
+    trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(stream, file_type=file_format)
+    return stream.getvalue()
+
+
+def _write_obj(mesh: Mesh) -> bytes:
+    # Nine significant digits tell every float32 from its neighbours.
+    vertices = "v %.9g %.9g %.9g\n" * len(mesh.vertices) % tuple(mesh.vertices.ravel().tolist())
+    faces = "f %d %d %d\n" * len(mesh.faces) % tuple((mesh.faces + 1).ravel().tolist())
+    return (vertices + faces).encode("ascii")
