@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import functools
-import os
-from pathlib import Path
 
 import torch
 import warp as wp
 from torch import Tensor
 
+# Warp announces itself, its cache and a missing CUDA driver on import of the first kernel: no news to our users.
+wp.config.log_level = max(wp.config.log_level, wp.LOG_ERROR) if hasattr(wp, "LOG_ERROR") else wp.config.log_level
+wp.config.quiet = True
+
 _VECTORS = {torch.float32: wp.vec3, torch.int32: wp.vec3i}
-_SCALARS = {torch.float32: wp.float32, torch.int32: wp.int32, torch.int64: wp.int64}
+_SCALARS = {torch.float32: wp.float32, torch.int32: wp.int32}
 
 
 @functools.cache
-def start() -> None:
-    """Initialise Warp once in this process, quietly."""
-    wp.config.quiet = True
+def _start() -> None:
     wp.init()
 
 
 def as_array(tensor: Tensor) -> wp.array:
-    """A Warp view of a contiguous tensor; a last dimension of 3 becomes a vector where the tensor has more than one."""
+    """A Warp view of a contiguous tensor; a last dimension of 3 becomes a vector where there are more dimensions."""
     if not tensor.is_contiguous():
-        raise ValueError(f"as_array: expected a contiguous tensor, got strides {tensor.stride()} for {tuple(tensor.shape)}")
+        raise ValueError(f"as_array: expected a contiguous tensor, got strides {tensor.stride()}, shape {tuple(tensor.shape)}")
     vector = tensor.dim() > 1 and tensor.shape[-1] == 3
     dtype = _VECTORS[tensor.dtype] if vector else _SCALARS[tensor.dtype]
     return wp.from_torch(tensor.detach(), dtype=dtype)
 
 
-def launch(kernel: wp.Kernel, dim: tuple[int, ...], arguments: list) -> None:
+def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> None:
     """Launch `kernel` on the device of its tensors, in order with torch's work there."""
-    start()
+    _start()
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     inputs = [as_array(a) if isinstance(a, Tensor) else a for a in arguments]
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None

@@ -1,0 +1,30 @@
+"""Hard silhouettes, for the figures of merit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.mesh import Mesh
+
+
+def hard_silhouettes(
+    mesh: Mesh, cameras: Sequence[Camera], image_size: int, device: torch.device | str = "cpu"
+) -> np.ndarray:
+    """(N, H, H) bool: the silhouette of `mesh` from each camera.
+
+    Triangles are filled at twice the resolution; a pixel is set where at least half of its four samples are covered.
+    """
+    from refine_batch.render.warp_rasterise import rasterise
+
+    vertices = torch.from_numpy(mesh.vertices).to(device)
+    faces = torch.from_numpy(mesh.faces).to(device)[None].contiguous()
+    count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
+    points = project(vertices.expand(len(cameras), -1, -1), stack_cameras(list(cameras), device))
+    view = torch.zeros(len(cameras), dtype=torch.int32, device=device)
+    covered = rasterise(points, faces, count, view, 2 * image_size) >= 0
+    samples = covered.reshape(len(cameras), image_size, 2, image_size, 2).sum(dim=(2, 4))
+    return (samples >= 2).cpu().numpy()
