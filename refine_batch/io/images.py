@@ -78,8 +78,8 @@ def object_mask(
 ) -> np.ndarray:
     """(H, W) bool, True on the object: the mask image where one is given, else alpha > 0.
 
-    Transparency that hides nothing (alpha above 0 everywhere) is what many tools write by default and does not say where
-    the object is: without a mask image it counts as no mask at all.
+    Transparency that hides nothing (alpha above 0 everywhere) is what many tools write by default and does not say
+    where the object is: without a mask image it counts as no mask at all.
 
     Raises
     ------

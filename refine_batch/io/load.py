@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from refine_batch.camera import Camera
-from refine_batch.dataset.manifest import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
-from refine_batch.io.storage import StorageError, fetch, redact
+from refine_batch.io.storage import FileTooLargeError, StorageError, fetch, redact
 from refine_batch.mesh import Mesh
+
+if TYPE_CHECKING:
+    from refine_batch.dataset.row import ManifestRow
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,6 @@ def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: L
     problem = row.problem()
     if problem is not None:
         raise problem
-    camera = _camera(row)
     mesh = _load_mesh(row.mesh_uri, "mesh_uri", s3_endpoint, limits)
     image_name = redact(row.image_uri)
     pixels = {"max_pixels": limits.image_pixels, "max_bytes": limits.image_bytes}
@@ -63,25 +64,11 @@ def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: L
         mesh=mesh,
         image=rgb,
         mask=object_mask(rgb, opaque, mask, image_name, mask_name),
-        camera=camera,
+        camera=row.camera(),
         symmetry_axis=row.symmetry_axis or "z",
         ground_truth=ground_truth,
         category=row.category,
     )
-
-
-def _camera(row: ManifestRow) -> Camera | None:
-    """The row's camera; None where azimuth, elevation or distance is not given, so that it is estimated."""
-    if row.azimuth is None or row.elevation is None or row.distance is None:
-        return None
-    given = {
-        name: value
-        for name in ("fov", "roll", "offset_x", "offset_y")
-        if (value := getattr(row, name)) is not None
-    }
-    camera = Camera(row.azimuth, row.elevation, row.distance, **given)
-    camera.check(f"instance {row.instance_id!r}")
-    return camera
 
 
 def _load_mesh(uri: str, column: str, s3_endpoint: str | None, limits: Limits) -> Mesh:
@@ -94,5 +81,7 @@ def _fetch(uri: str, column: str, s3_endpoint: str | None, max_bytes: int, too_l
         return fetch(uri, s3_endpoint=s3_endpoint, max_bytes=max_bytes)
     except FileNotFoundError as error:
         raise InstanceError(ErrorKind.MISSING_FILE, f"{redact(uri)}: no such file (column {column})") from error
+    except FileTooLargeError as error:
+        raise InstanceError(too_large, f"{error} (column {column})") from error
     except StorageError as error:
         raise InstanceError(ErrorKind.STORAGE, f"{error} (column {column})") from error

@@ -49,8 +49,8 @@ def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: 
     Raises
     ------
     InstanceError
-        MESH_TOO_LARGE, MESH_EMPTY (no faces or no vertices) or MESH_BROKEN (anything else: not a mesh, cut short, an index
-        out of range, a NaN).
+        MESH_TOO_LARGE, MESH_EMPTY (no faces or no vertices) or MESH_BROKEN (anything else: not a mesh, cut short, an
+        index out of range, a NaN).
     """
     if len(data) > max_bytes:
         raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: it has {len(data)} bytes; the limit is {max_bytes}")

@@ -17,7 +17,7 @@ def read_stl(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     coordinates are identical become one vertex, numbered by first appearance. No other format is merged.
     """
     facets = int.from_bytes(data[80:_HEADER], "little") if len(data) >= _HEADER else -1
-    if len(data) == _HEADER + facets * _FACET.itemsize:
+    if facets >= 0 and len(data) == _HEADER + facets * _FACET.itemsize:
         check_face_count(facets, max_faces)
         corners = np.frombuffer(data, dtype=_FACET, offset=_HEADER)["corners"].astype(np.float64)
     elif data[:512].lstrip().lower().startswith(b"solid") and b"\x00" not in data[:512]:
@@ -31,17 +31,17 @@ def read_stl(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
 def _read_text(data: bytes, max_faces: int) -> np.ndarray:
     check_face_count(data.count(b"endfacet"), max_faces)
     corners: list[list[float]] = []
-    last = b""
+    last: list[bytes] = []
     for line_number, line in enumerate(data.splitlines(), start=1):
         words = line.split()
         if not words:
             continue
-        last = words[0].lower()
-        if last == b"vertex":
+        last = words
+        if words[0].lower() == b"vertex":
             if len(words) < 4:
                 raise MeshFormatError(f"line {line_number}: a vertex has {len(words) - 1} coordinates; it needs 3")
             corners.append([number(word, f"line {line_number}") for word in words[1:4]])
-    if last not in (b"endsolid", b"end"):
+    if not b"".join(last).lower().startswith(b"endsolid"):
         raise MeshFormatError("it is cut short: the last line is not endsolid")
     if len(corners) % 3:
         raise MeshFormatError(f"it has {len(corners)} facet corners, which is no multiple of 3")
