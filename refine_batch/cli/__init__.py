@@ -1,1 +1,5 @@
+"""The command line `refine-batch`: one file per command, each imported only when it is called."""
 
+from refine_batch.cli.group import main
+
+__all__ = ["main"]

@@ -1,0 +1,71 @@
+"""The group of commands, and how their errors reach a person."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from typing import Any
+
+import click
+
+from refine_batch.errors import RefineBatchError, UsageError
+
+# What `--help` shows, so that it need not import the commands.
+COMMANDS = {
+    "run": "Refine every instance of a manifest that the output does not hold yet.",
+    "validate": "Check every row of a manifest without refining.",
+    "synth": "Write a synthetic dataset with ground truth and its manifest.",
+    "status": "Show counts, figures before and after, and what failed and why.",
+    "export": "Write the refined meshes as files.",
+    "compact": "Merge small result files and drop superseded rows.",
+}
+
+
+class Command(click.Command):
+    """A command whose expected errors end in one sentence and the right exit status, never in a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise _ended(error, 2) from error
+        except RefineBatchError as error:
+            raise _ended(error, 1) from error
+
+
+def _ended(error: Exception, exit_status: int) -> click.ClickException:
+    ended = click.ClickException(str(error))
+    ended.exit_code = exit_status
+    return ended
+
+
+class LazyGroup(click.Group):
+    """Imports `refine_batch.cli.<command>` on first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"refine_batch.cli.{name}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            similar = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(COMMANDS)}."
+            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="refine-batch", prog_name="refine-batch")
+def main() -> None:
+    """Repair a whole dataset of single-view 3D reconstructions at test time, as a distributed Ray job.
+
+    Exit status: 0 when all went well, 1 when rows failed or are missing, 2 when nothing could be started.
+    """

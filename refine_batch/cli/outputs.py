@@ -1,0 +1,22 @@
+"""Opening an output folder that commands only read."""
+
+from __future__ import annotations
+
+from refine_batch.errors import UsageError
+from refine_batch.io.storage import Storage, redact
+from refine_batch.io.uri import normalise
+from refine_batch.results.parts import list_parts
+
+
+def open_output(uri: str, s3_endpoint: str | None) -> Storage:
+    """The output folder at `uri`.
+
+    Raises
+    ------
+    UsageError
+        There are no results in it.
+    """
+    storage = Storage(normalise(uri), s3_endpoint)
+    if not list_parts(storage):
+        raise UsageError(f"{redact(storage.uri)} holds no results; give the OUTPUT of a `refine-batch run`")
+    return storage

@@ -1,0 +1,117 @@
+"""`refine-batch run`, also the entry point of `ray job submit` as jobs/refine.py."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from refine_batch.cli.configuration import as_yaml, build
+from refine_batch.cli.group import COMMANDS, Command
+from refine_batch.cli.options import model_options
+from refine_batch.config import RefineConfig
+from refine_batch.job.options import RunOptions
+
+if TYPE_CHECKING:
+    from refine_batch.job.progress import Reporter
+    from refine_batch.results.run_record import RunRecord
+
+
+@click.command(cls=Command, short_help=COMMANDS["run"])
+@click.argument("manifest", required=False)
+@click.argument("output", required=False)
+@model_options(RefineConfig, RunOptions)
+@click.option(
+    "--config", "config_file", metavar="FILE", help="Options from a YAML or TOML file; the command line wins."
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Any option by its name in --print-config, such as paper.learning_rate=1e-4.",
+)
+@click.option("--print-config", is_flag=True, help="Print every option with its value and reason, and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run record as JSON on standard output.")
+def run(
+    manifest: str | None,
+    output: str | None,
+    config_file: str | None,
+    assignments: tuple[str, ...],
+    print_config: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Refine every instance of MANIFEST that OUTPUT does not hold yet.
+
+    MANIFEST is a Parquet, CSV or JSON Lines file (or a folder of Parquet files) and OUTPUT a folder, each a local path or
+    a URI such as s3://bucket/key. A run that was interrupted goes on where it was; one that is complete does nothing.
+
+    \b
+    Exit status
+      0  every row of the manifest has a result, and at most --max-failed-fraction of them failed
+      1  not so, or the run was stopped
+      2  arguments, configuration or manifest cannot be used: nothing was started
+    """
+    config, run_options = cast(
+        tuple[RefineConfig, RunOptions],
+        build((RefineConfig, RunOptions), config_file=config_file, assignments=assignments, options=options),
+    )
+    if print_config:
+        click.echo(as_yaml((config, run_options)), nl=False)
+        return
+    if manifest is None or output is None:
+        missing = "MANIFEST" if manifest is None else "OUTPUT"
+        raise click.UsageError(f"{missing} is missing: refine-batch run MANIFEST OUTPUT")
+    from refine_batch.job.driver import run as drive
+
+    reporter = _reporter(run_options, as_json)
+    try:
+        outcome = drive(manifest, output, config, run_options, reporter=reporter)
+    finally:
+        reporter.close()
+    if as_json:
+        click.echo(outcome.record.model_dump_json(indent=2))
+    else:
+        summarise(outcome.record)
+    sys.stdout.flush()
+    raise click.exceptions.Exit(outcome.exit_status)
+
+
+def _reporter(options: RunOptions, as_json: bool) -> Reporter:
+    from refine_batch.job.progress import Lines, Live
+
+    dumb = os.environ.get("TERM", "dumb") == "dumb"
+    if sys.stderr.isatty() and not dumb and not as_json:
+        return Live()
+    return Lines(interval=options.progress_interval)
+
+
+def summarise(record: RunRecord) -> None:
+    """Print what a run did."""
+    from refine_batch.cli.console import console, figure, figure_name, plain, table
+    from refine_batch.job.progress import duration
+
+    out = console()
+    done, rows = sum(record.counts.values()), record.rows or 0
+    if record.outcome == "finished" and done == 0:
+        out.print(plain(f"Nothing to do: {record.output} already holds all {rows} rows of {record.manifest}."))
+    else:
+        counts = ", ".join(f"{number} {status}" for status, number in record.counts.items()) or "nothing done"
+        seconds = (record.ended_at - record.started_at).total_seconds() if record.ended_at else 0.0
+        before = f"; {record.skipped} were done before" if record.skipped else ""
+        out.print(plain(f"{done} of {rows} rows in {duration(seconds)}: {counts}{before}."))
+    if record.figures:
+        figures = table("mean of this run", "before", "after", "rows")
+        for name, values in record.figures.items():
+            before_after = [figure(name, values["before"]), figure(name, values["after"])]
+            figures.add_row(figure_name(name), *before_after, str(values["count"]))
+        out.print(figures)
+    if record.message:
+        out.print(plain(f"{record.message[0].upper()}{record.message[1:]}."))
+    if record.not_in_manifest:
+        out.print(plain(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names."))
+    if done or record.outcome != "finished":
+        out.print(plain(f"Results: {record.output}/results (refine-batch status {record.output})"))

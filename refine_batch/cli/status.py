@@ -1,0 +1,101 @@
+"""`refine-batch status`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from refine_batch.cli.group import COMMANDS, Command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from refine_batch.results.summary import FailureSummary, GroupSummary, Summary
+
+
+@click.command(cls=Command, short_help=COMMANDS["status"])
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
+@click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
+def status(output: str, as_json: bool, s3_endpoint: str | None) -> None:
+    """Show what OUTPUT holds: counts by status, figures before and after, by category, and what failed and why."""
+    from refine_batch.cli.console import console, print_json
+    from refine_batch.cli.outputs import open_output
+    from refine_batch.results.summary import summarise
+
+    summary = summarise(open_output(output, s3_endpoint))
+    if as_json:
+        print_json(summary.to_dict())
+    else:
+        show(summary, console())
+
+
+def show(summary: Summary, out: Console) -> None:
+    """Print a summary as tables."""
+    from refine_batch.cli.console import plain, table
+
+    counts = summary.overall.counts
+    total = sum(counts.values())
+    shares = table("status", "instances", "share")
+    for name in ("refined", "kept", "failed"):
+        shares.add_row(name, str(counts.get(name, 0)), f"{counts.get(name, 0) / max(total, 1):.1%}")
+    shares.add_row("all", str(total), "")
+    out.print(shares)
+    if summary.overall.figures:
+        out.print()
+        out.print(_figures(summary.overall))
+    if len(summary.categories) > 1:
+        out.print()
+        out.print(_categories(summary))
+    for failure in summary.failures:
+        out.print()
+        _show_failure(failure, out)
+    if summary.kept_reasons:
+        out.print()
+        out.print("kept as they were, because refinement made them worse")
+        for reason, number in summary.kept_reasons.items():
+            out.print(plain(f"  {number} × {reason}"))
+
+
+def _figures(group: GroupSummary) -> Table:
+    from refine_batch.cli.console import figure, figure_name, percent, table
+
+    made = table("mean", "before", "after", "change", "improved", "worsened", "instances")
+    for name, values in group.figures.items():
+        made.add_row(
+            figure_name(name),
+            figure(name, values.before),
+            figure(name, values.after),
+            percent(values.relative_change, signed=True),
+            percent(values.improved),
+            percent(values.worsened),
+            str(values.count),
+        )
+    return made
+
+
+def _categories(summary: Summary) -> Table:
+    from refine_batch.cli.console import figure, figure_name, plain, table
+
+    names = [name for name in ("iou_2d", "chamfer_l2", "f_score") if name in summary.overall.figures]
+    made = table("category", "instances", "failed", *(figure_name(name) for name in names))
+    for category, group in summary.categories.items():
+        cells = [
+            f"{figure(name, known.before)} → {figure(name, known.after)}" if (known := group.figures.get(name)) else "–"
+            for name in names
+        ]
+        label = plain("(none)" if category is None else category)
+        made.add_row(label, str(sum(group.counts.values())), str(group.counts.get("failed", 0)), *cells)
+    return made
+
+
+def _show_failure(failure: FailureSummary, out: Console) -> None:
+    from refine_batch.cli.console import plain
+
+    out.print(plain(f"{failure.count} failed with {failure.kind}"))
+    for instance_id, message in failure.examples:
+        out.print(plain(f"  {instance_id}: {message}"), soft_wrap=True)
+    if failure.count > len(failure.examples):
+        out.print(f"  and {failure.count - len(failure.examples)} more")

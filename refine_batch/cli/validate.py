@@ -1,0 +1,125 @@
+"""`refine-batch validate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from refine_batch.cli.group import COMMANDS, Command
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from refine_batch.dataset.manifest import Manifest
+    from refine_batch.dataset.row import ManifestRow
+    from refine_batch.dataset.stamps import InputStamper
+
+FILES = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
+READERS = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with one row; `row` counts from 1."""
+
+    row: int
+    instance_id: str
+    kind: str
+    message: str
+
+
+@click.command(cls=Command, short_help=COMMANDS["validate"])
+@click.argument("manifest")
+@click.option("--deep", is_flag=True, help="Also read every mesh and image, as a run would.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
+@click.option(
+    "--show", type=click.IntRange(min=0), default=100, show_default=True, help="Rows printed; all are counted."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
+def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: bool, s3_endpoint: str | None) -> None:
+    """Check every row of MANIFEST without refining: its values, that its files exist and, with --deep, their content.
+
+    Exit status: 0 when every row can be refined, 1 when one cannot, 2 when the manifest itself cannot be used.
+    """
+    from refine_batch.cli.console import console, plain, print_json, table
+    from refine_batch.dataset.manifest import Manifest
+
+    opened = Manifest.open(manifest, s3_endpoint)
+    rows = opened.check_ids()
+    rows = min(rows, limit) if limit else rows
+    findings, bad = [], set()
+    for finding in examine(opened, deep=deep, limit=limit):
+        bad.add(finding.row)
+        if as_json or len(findings) < show:
+            findings.append(finding)
+    if as_json:
+        print_json({"rows": rows, "bad": len(bad), "findings": [vars(finding) for finding in findings]})
+    else:
+        out = console()
+        if findings:
+            found = table("row", "instance", "what", "why", numbers_from=99)
+            for finding in findings:
+                found.add_row(str(finding.row), plain(finding.instance_id), finding.kind, plain(finding.message))
+            out.print(found)
+        if opened.ignored_columns:
+            out.print(plain(f"columns that mean nothing here are ignored: {', '.join(opened.ignored_columns)}"))
+        good = f"all {rows} rows can be refined" if not bad else f"{len(bad)} of {rows} rows cannot be refined"
+        out.print(good + ("" if deep or bad else "; --deep also reads their meshes and images"))
+    raise click.exceptions.Exit(1 if bad else 0)
+
+
+def examine(manifest: Manifest, *, deep: bool = False, limit: int | None = None) -> Iterator[Finding]:
+    """Everything that would make a row of `manifest` fail, as far as it can be told before refining."""
+    from refine_batch.dataset.row import ManifestRow
+    from refine_batch.dataset.stamps import InputStamper
+
+    stamper = InputStamper(manifest.s3_endpoint)
+    before = 0
+    with ThreadPoolExecutor(READERS) as readers:
+        for batch in manifest.batches():
+            if limit is not None:
+                batch = batch.slice(0, limit - before)
+            rows = [ManifestRow.from_batch(batch, i) for i in range(batch.num_rows)]
+            missing = _missing_files(batch, stamper)
+            content = readers.map(lambda row: _content(row, manifest.s3_endpoint), rows if deep else [])
+            for i, row in enumerate(rows):
+                found = [("missing_file", f"{column}: there is no {uri}") for column, uri in missing.get(i, [])]
+                problem = row.problem()
+                if problem is not None:
+                    found.append((str(problem.kind), problem.message))
+                inside = next(content) if deep else []
+                for kind, message in found or inside:
+                    yield Finding(before + i + 1, row.instance_id, kind, message)
+            before += len(rows)
+            if limit is not None and before >= limit:
+                return
+
+
+def _missing_files(batch: pa.RecordBatch, stamper: InputStamper) -> dict[int, list[tuple[str, str]]]:
+    """By row of the batch: (column, redacted URI) of each file that is not there."""
+    from refine_batch.dataset.stamps import MISSING
+    from refine_batch.io.storage import redact
+
+    missing: dict[int, list[tuple[str, str]]] = {}
+    for column in FILES:
+        uris = batch.column(column)
+        for i, stamp in enumerate(stamper.stamps(uris).to_pylist()):
+            if stamp == MISSING:
+                missing.setdefault(i, []).append((column, redact(uris[i].as_py())))
+    return missing
+
+
+def _content(row: ManifestRow, s3_endpoint: str | None) -> list[tuple[str, str]]:
+    from refine_batch.errors import InstanceError
+    from refine_batch.io.load import load_instance
+
+    try:
+        load_instance(row, s3_endpoint=s3_endpoint)
+    except InstanceError as error:
+        return [(str(error.kind), error.message)]
+    return []

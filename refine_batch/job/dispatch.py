@@ -1,0 +1,238 @@
+"""The driver's loop: hands batches to actors, takes their answers, and decides what follows from each fault."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from refine_batch.errors import RefineBatchError
+from refine_batch.instance import RefinedInstance
+from refine_batch.io.storage import StorageError
+from refine_batch.job.actor import Assignment, row_outcome, write_outcomes
+from refine_batch.job.batch import Batch, RowOutcome
+from refine_batch.job.cluster import Cluster, Request, describe
+from refine_batch.job.ledger import PATIENCE, GivenUp, Ledger
+from refine_batch.job.options import RunOptions
+from refine_batch.job.plan import Plan
+from refine_batch.job.pool import ActorPool, Event
+from refine_batch.job.progress import Reporter, Snapshot, duration
+from refine_batch.job.stop import StopRequest
+from refine_batch.job.tally import Tally
+from refine_batch.results.lock import OutputLock
+
+GPU_BATCH, CPU_BATCH = 64, 4
+# Batches per actor that a small manifest is cut into, so that none waits long for the last one.
+BATCHES_PER_ACTOR = 4
+# Failures told one by one; the rest are in the output.
+FAILURES_TOLD = 20
+NODES_EVERY = 5.0
+POLL = 0.2
+
+
+class HopelessError(RefineBatchError):
+    """Going on makes no sense; the message says why."""
+
+
+class Dispatch:
+    """One run's work, from the first batch to the last.
+
+    Parameters
+    ----------
+    rows
+        How many rows of the manifest the run goes over.
+    """
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        cluster: Cluster,
+        request: Request,
+        assignment: Assignment,
+        options: RunOptions,
+        rows: int,
+        lock: OutputLock,
+        stop: StopRequest,
+        reporter: Reporter,
+    ):
+        self._plan, self._cluster, self._request = plan, cluster, request
+        self._assignment, self._options, self._rows = assignment, options, rows
+        self._lock, self._stop, self._reporter = lock, stop, reporter
+        self._pool = ActorPool(
+            assignment, request, instance_timeout=options.instance_timeout, start_timeout=options.start_timeout
+        )
+        self._nodes = cluster.nodes()
+        self._nodes_at = time.monotonic()
+        self._batch_size = self._choose_batch_size()
+        self.ledger = Ledger(self._fresh, stop_on_failures_alike=options.max_failed_fraction < 1)
+        self.tally = Tally()
+        self.dropped = 0
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._writing: dict[Future[RowOutcome], GivenUp] = {}
+        self._progress_at = time.monotonic()
+        self._seen = -1
+        self._told = 0
+        self._waiting_told = 0.0
+
+    def run(self) -> None:
+        """Work until every row has been brought to an end, or a stop was asked for.
+
+        Raises
+        ------
+        RefineBatchError
+            The run cannot go on: no actor starts, everything fails alike, nothing moves, the lock was lost.
+        """
+        try:
+            while not self._finished():
+                self._lock.check()
+                self._plan.check()
+                self._look_at_nodes()
+                if not self._stop:
+                    self._scale()
+                    self._hand_out()
+                for event in self._pool.events(POLL, self._nodes):
+                    self._handle(event)
+                self._collect_given_up()
+                self._watch()
+                self._reporter.show(self.snapshot())
+        finally:
+            self.dropped = sum(len(batch) for batch in self._pool.close())
+            self._writer.shutdown(wait=False, cancel_futures=True)
+
+    def snapshot(self) -> Snapshot:
+        counts = self.ledger.counts
+        return Snapshot(
+            rows=self._rows,
+            skipped=self._plan.skipped,
+            refined=counts["refined"],
+            kept=counts["kept"],
+            failed=counts["failed"],
+            iou=self.tally.mean("iou_2d"),
+            actors=self._pool.alive,
+            starting=len(self._pool.of("starting")),
+            stopping=bool(self._stop),
+        )
+
+    def _finished(self) -> bool:
+        busy = bool(self._pool.of("busy")) or bool(self._writing)
+        if self._stop:
+            return not busy or self._stop.overdue
+        return self._plan.exhausted and not self.ledger.waiting and not busy
+
+    def _choose_batch_size(self) -> int:
+        if self._options.batch_size != "auto":
+            return self._options.batch_size
+        largest = GPU_BATCH if self._request.gpus else CPU_BATCH
+        share = math.ceil((self._rows - self._plan.skipped) / (self._target() * BATCHES_PER_ACTOR))
+        return max(1, min(largest, share))
+
+    def _fresh(self) -> Batch | None:
+        return self._plan.take(self._batch_size)
+
+    def _look_at_nodes(self) -> None:
+        if time.monotonic() - self._nodes_at > NODES_EVERY:
+            self._nodes, self._nodes_at = self._cluster.nodes(), time.monotonic()
+
+    def _target(self) -> int:
+        if self._options.actors != "auto":
+            return self._options.actors
+        # At least one is asked for, so that an autoscaler sees what is wanted.
+        return max(1, self._request.slots(self._nodes.values()))
+
+    def _scale(self) -> None:
+        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("busy"))
+        waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
+        target = self._target()
+        self._pool.scale(min(target, len(self._pool.of("busy")) + waiting))
+        self.ledger.patience = PATIENCE + 3 * target
+
+    def _hand_out(self) -> None:
+        for worker in self._pool.of("idle"):
+            batch, worker.upcoming = worker.upcoming, None
+            batch = batch or self.ledger.take() or self._taken_over()
+            if batch is not None:
+                self._pool.assign(worker, batch, self.ledger.take())
+            elif self._plan.exhausted:
+                self._pool.release(worker)
+
+    def _taken_over(self) -> Batch | None:
+        """A batch that a busy actor was to do next; better done now by an idle one."""
+        for worker in self._pool.of("busy"):
+            if worker.upcoming is not None:
+                batch, worker.upcoming = worker.upcoming, None
+                return batch
+        return None
+
+    def _handle(self, event: Event) -> None:
+        self._progress_at = time.monotonic()
+        if event.fault is None:
+            if event.batch is not None and event.outcomes is not None:
+                self.ledger.answered(event.outcomes)
+                self._count(event.outcomes)
+        elif event.batch is not None:
+            given_up = self.ledger.faulted(event.batch, event.fault)
+            if given_up is not None:
+                self._writing[self._writer.submit(write_given_up, self._assignment, given_up)] = given_up
+        if event.worker.state == "dead" and event.worker.upcoming is not None:
+            self.ledger.put_back(event.worker.upcoming)
+            event.worker.upcoming = None
+        hopeless = self.ledger.hopeless()
+        if hopeless:
+            raise HopelessError(hopeless)
+
+    def _collect_given_up(self) -> None:
+        for future in [future for future in self._writing if future.done()]:
+            del self._writing[future]
+            self._progress_at = time.monotonic()
+            try:
+                outcomes = [future.result()]
+            except StorageError as error:
+                self.ledger.unwritten += 1
+                self._reporter.say(f"a failed row could not be written: {error}")
+                continue
+            self.ledger.finished(outcomes)
+            self._count(outcomes)
+
+    def _count(self, outcomes: list[RowOutcome]) -> None:
+        self.tally.add(outcomes)
+        for outcome in outcomes:
+            if outcome.status == "failed":
+                self._told += 1
+                if self._told <= FAILURES_TOLD:
+                    self._reporter.say(f"failed: {outcome.instance_id}: {outcome.error_kind}: {outcome.error_message}")
+                elif self._told == FAILURES_TOLD + 1:
+                    self._reporter.say("further failures are not listed here; the output has each with its reason")
+
+    def _watch(self) -> None:
+        """End a run that waits for nothing: every wait in it has a limit of its own, so none may outlast them all."""
+        self._pool.check()
+        waited = self._pool.waited()
+        if waited - self._waiting_told > 30:
+            self._waiting_told = waited
+            have = describe(self._nodes)
+            self._reporter.say(
+                f"waiting for a first actor for {duration(waited)}: each asks for {self._request}; the cluster has {have}"
+            )
+        elif waited == 0:
+            self._waiting_told = 0.0
+        if self._plan.seen != self._seen:
+            self._seen, self._progress_at = self._plan.seen, time.monotonic()
+        limit = self._options.instance_timeout * self._batch_size + self._options.start_timeout + 60
+        if time.monotonic() - self._progress_at > limit:
+            raise HopelessError(
+                f"nothing has moved for {duration(limit)}: neither storage, nor the cluster, nor an actor"
+            )
+
+
+def write_given_up(assignment: Assignment, given_up: GivenUp) -> RowOutcome:
+    """Write the row of an instance that no actor answered for. Raises StorageError."""
+    times = "once" if given_up.attempts == 1 else f"{given_up.attempts} times"
+    outcome = RefinedInstance(
+        given_up.task.row.instance_id,
+        "failed",
+        error_kind=str(given_up.fault.kind),
+        error_message=f"tried {times}; the last time {given_up.fault.message}",
+    )
+    write_outcomes(assignment, Batch((given_up.task,), tries=given_up.attempts - 1), [outcome])
+    return row_outcome(outcome)

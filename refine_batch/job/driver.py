@@ -1,0 +1,225 @@
+"""A run from its arguments to its exit status."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from refine_batch.config import RefineConfig
+from refine_batch.dataset.manifest import Manifest
+from refine_batch.errors import RefineBatchError, UsageError
+from refine_batch.io.storage import Storage, StorageError, redact
+from refine_batch.io.uri import normalise
+from refine_batch.job.actor import Assignment
+from refine_batch.job.cluster import connect
+from refine_batch.job.dispatch import Dispatch
+from refine_batch.job.options import RunOptions
+from refine_batch.job.plan import Plan
+from refine_batch.job.progress import Reporter, Silent, Snapshot
+from refine_batch.job.stop import StopRequest
+from refine_batch.job.versions import code_version, versions
+from refine_batch.methods.base import load_method
+from refine_batch.results.committed import CommittedIndex
+from refine_batch.results.lock import OutputLock
+from refine_batch.results.run_record import RunRecord, new_run_id
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: the process's exit status, and its record as it stands in `runs/`."""
+
+    exit_status: int
+    record: RunRecord
+
+
+def run(
+    manifest_uri: str,
+    output_uri: str,
+    config: RefineConfig | None = None,
+    options: RunOptions | None = None,
+    *,
+    reporter: Reporter | None = None,
+) -> RunOutcome:
+    """Refine every row of a manifest that the output does not hold yet.
+
+    Parameters
+    ----------
+    manifest_uri, output_uri
+        Local paths or fsspec URIs.
+    reporter
+        Is told of the progress; by default nobody is.
+
+    Raises
+    ------
+    UsageError
+        The manifest, the configuration or the output cannot be used, or another run holds the output: nothing was
+        started and no row written.
+    """
+    config, options, reporter = config or RefineConfig(), options or RunOptions(), reporter or Silent()
+    _load_method(config.method)
+    manifest = Manifest.open(manifest_uri, options.s3_endpoint)
+    if manifest.ignored_columns:
+        reporter.say(f"columns that mean nothing here are ignored: {', '.join(manifest.ignored_columns)}")
+    rows = manifest.check_ids()
+    rows = min(rows, options.limit) if options.limit else rows
+    storage = Storage(normalise(output_uri), options.s3_endpoint)
+    record = RunRecord(
+        run_id=new_run_id(),
+        manifest=redact(manifest.uri),
+        manifest_fingerprint=manifest.fingerprint(),
+        output=redact(storage.uri),
+        config=config.model_dump(mode="json"),
+        config_hash=config.config_hash(),
+        options=options.model_dump(mode="json"),
+        versions=versions(),
+        host=socket.gethostname(),
+        started_at=datetime.now(UTC),
+        rows=rows,
+    )
+    try:
+        lock = OutputLock(storage, record.run_id).acquire()
+    except StorageError as error:
+        raise UsageError(f"the output {redact(storage.uri)} cannot be written: {error}") from error
+    try:
+        with StopRequest(options.grace_period) as stop:
+            return _Run(manifest, storage, config, options, reporter, record, lock, stop).go()
+    finally:
+        lock.release()
+        reporter.close()
+
+
+class _Run:
+    """The part of a run that happens under the output's lock."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        storage: Storage,
+        config: RefineConfig,
+        options: RunOptions,
+        reporter: Reporter,
+        record: RunRecord,
+        lock: OutputLock,
+        stop: StopRequest,
+    ):
+        self._manifest, self._storage, self._config, self._options = manifest, storage, config, options
+        self._reporter, self._record, self._lock, self._stop = reporter, record, lock, stop
+        self._index = CommittedIndex.load(storage)
+        self._plan = Plan(
+            manifest,
+            self._index,
+            config.config_hash(),
+            limit=options.limit,
+            retry_failed=options.retry_failed,
+            force=options.force,
+            s3_endpoint=options.s3_endpoint,
+        )
+        self._dispatch: Dispatch | None = None
+
+    def go(self) -> RunOutcome:
+        problem: str | None = None
+        try:
+            self._plan.start()
+            if self._plan.wait(until=lambda: bool(self._stop)) and not self._stop:
+                self._refine()
+        except RefineBatchError as error:
+            if isinstance(error, UsageError) and self._dispatch is None:
+                raise
+            problem = redact(str(error))
+        except BaseException as error:
+            self._conclude(redact(f"{type(error).__name__}: {error}"))
+            raise
+        finally:
+            self._plan.cancel()
+        return self._conclude(problem)
+
+    def _refine(self) -> None:
+        cluster = connect(self._options.address)
+        try:
+            # Ray sets handlers of its own.
+            self._stop.install()
+            request = cluster.request(self._options)
+            self._record.cluster = cluster.summary()
+            self._record.write(self._storage)
+            assignment = Assignment(
+                run_id=self._record.run_id,
+                output=self._storage,
+                config=self._config,
+                code_version=code_version(),
+                s3_endpoint=self._options.s3_endpoint,
+                part_bytes=int(self._options.part_size * 1e6),
+                loaders=self._options.loaders,
+                threads=max(1, int(request.cpus)),
+                device="auto" if request.gpus else "cpu",
+                not_before=self._index.newest,
+            )
+            self._dispatch = Dispatch(
+                plan=self._plan,
+                cluster=cluster,
+                request=request,
+                assignment=assignment,
+                options=self._options,
+                rows=self._record.rows or 0,
+                lock=self._lock,
+                stop=self._stop,
+                reporter=self._reporter,
+            )
+            self._dispatch.run()
+        finally:
+            cluster.close()
+
+    def _conclude(self, problem: str | None) -> RunOutcome:
+        record, plan = self._record, self._plan
+        counts: dict[str, int] = {}
+        if self._dispatch is not None:
+            ledger, tally = self._dispatch.ledger, self._dispatch.tally
+            counts = {status: ledger.counts[status] for status in ("refined", "kept", "failed")}
+            record.figures = tally.means()
+            record.totals = {"seconds": round(tally.seconds, 3), "faults": ledger.faults.total()}
+            if ledger.unwritten and problem is None:
+                problem = f"{ledger.unwritten} rows could not be written to the output; the next run does them"
+        record.counts = counts
+        record.skipped = plan.skipped
+        if plan.ended and problem is None and not self._stop and self._options.limit is None:
+            record.not_in_manifest = self._index.not_in_manifest()
+        failed = counts.get("failed", 0) + plan.skipped_failed
+        rows = record.rows or 0
+        if self._stop and sum(counts.values()) + plan.skipped < rows:
+            record.outcome, record.exit_status = "stopped", 1
+            record.message = f"stopped by {self._stop.signal}; the same command goes on from here"
+        elif problem is not None:
+            record.outcome, record.exit_status, record.message = "failed", 1, problem
+        else:
+            record.outcome = "finished"
+            within = failed <= self._options.max_failed_fraction * rows
+            record.exit_status = 0 if within else 1
+            if not within:
+                record.message = (
+                    f"{failed} of {rows} rows failed ({failed / rows:.0%}), more than "
+                    f"--max-failed-fraction {self._options.max_failed_fraction:g} allows"
+                )
+        record.ended_at = datetime.now(UTC)
+        self._reporter.show(self._final_snapshot())
+        try:
+            if not self._lock.lost:
+                record.write(self._storage)
+        except StorageError as error:
+            self._reporter.say(f"the run record could not be written: {error}")
+            record.exit_status = 1
+        return RunOutcome(record.exit_status or 0, record)
+
+    def _final_snapshot(self) -> Snapshot:
+        if self._dispatch is not None:
+            return self._dispatch.snapshot()
+        return Snapshot(rows=self._record.rows or 0, skipped=self._plan.skipped, stopping=bool(self._stop))
+
+
+def _load_method(name: str) -> None:
+    """Fail early on an unknown method; `module:function` may be in the working directory, as Ray's workers find it."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+    load_method(name)

@@ -1,0 +1,54 @@
+"""What a Ray exception means for the batch that met it."""
+
+from __future__ import annotations
+
+import ray.exceptions as rx
+
+from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.io.storage import StorageError, redact
+from refine_batch.job.batch import Fault
+
+
+def fault_of(error: BaseException, *, node_gone: bool = False) -> Fault:
+    """The fault behind an exception of `ray.get` on an actor's answer.
+
+    Parameters
+    ----------
+    node_gone
+        Whether the actor's node has left the cluster, which no batch is blamed for.
+    """
+    if isinstance(error, rx.OutOfMemoryError) or _killed_for_memory(error):
+        return Fault(ErrorKind.OUT_OF_MEMORY, "its process was ended because the node ran out of memory")
+    if isinstance(error, rx.RayTaskError):
+        return _raised(error.cause if isinstance(error.cause, Exception) else error)
+    preempted = isinstance(error, rx.RayActorError) and error.preempted
+    if node_gone or preempted or isinstance(error, rx.NodeDiedError) or "its node has died" in str(error):
+        return Fault(ErrorKind.PROCESS_DIED, "the node went away", blameless=True)
+    return Fault(ErrorKind.PROCESS_DIED, f"its process died: {_gist(error)}")
+
+
+def _raised(cause: Exception) -> Fault:
+    if isinstance(cause, StorageError):
+        return Fault(ErrorKind.STORAGE, f"its rows could not be written: {redact(str(cause))}")
+    if isinstance(cause, MemoryError):
+        return Fault(ErrorKind.OUT_OF_MEMORY, "its process ran out of memory")
+    if isinstance(cause, InstanceError):
+        return Fault(cause.kind, redact(cause.message))
+    return Fault(ErrorKind.INTERNAL, redact(f"{type(cause).__name__}: {_gist(cause)}"))
+
+
+def _killed_for_memory(error: BaseException) -> bool:
+    """Ray also reports a worker that its memory monitor killed as a plain actor death, told apart by its text."""
+    text = str(error).lower()
+    return isinstance(error, rx.RayActorError) and any(
+        sign in text for sign in ("memory pressure", "out of memory", "oom")
+    )
+
+
+def _gist(error: BaseException) -> str:
+    """The telling line of an exception's text: Ray's run over many."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        if "exit type" in line.lower() or "exit detail" in line.lower():
+            return redact(line)[:300]
+    return redact(lines[-1] if lines else type(error).__name__)[:300]

@@ -1,0 +1,189 @@
+"""The actors of a run: started as needed, given work only once they are ready, replaced when they die.
+
+Ray restarts nothing and retries nothing here; every decision is the driver's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+
+from refine_batch.errors import ErrorKind, RefineBatchError
+from refine_batch.job.actor import Assignment, Refiner
+from refine_batch.job.batch import Batch, Fault, RowOutcome
+from refine_batch.job.cluster import Request
+from refine_batch.job.faults import fault_of
+
+# Actors that die one after the other before a single one got ready.
+MAX_START_FAULTS = 3
+# The same where others did get ready before: nodes come and go, so more patience.
+MAX_LATE_START_FAULTS = 20
+
+
+class PoolError(RefineBatchError):
+    """No actor can be started; the message says what each asks for or what they died of."""
+
+
+class RefineActor(Refiner):
+    """`Refiner` as a Ray actor."""
+
+    def ready(self) -> dict[str, Any]:
+        return super().ready() | {"node_id": ray.get_runtime_context().get_node_id()}
+
+
+@dataclass(eq=False)
+class Worker:
+    """One actor and what it has in hand. Times are monotonic seconds."""
+
+    handle: Any
+    pending: ray.ObjectRef | None
+    started: float
+    state: Literal["starting", "idle", "busy", "dead"] = "starting"
+    node_id: str | None = None
+    batch: Batch | None = None
+    upcoming: Batch | None = None
+    deadline: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something happened to `worker`: it got ready (no batch), answered with `outcomes`, or met a `fault`."""
+
+    worker: Worker
+    batch: Batch | None = None
+    outcomes: list[RowOutcome] | None = None
+    fault: Fault | None = None
+
+
+class ActorPool:
+    """Actors of one kind.
+
+    Parameters
+    ----------
+    instance_timeout
+        Seconds per row of a batch, after which its actor is killed.
+    """
+
+    def __init__(self, assignment: Assignment, request: Request, *, instance_timeout: float, start_timeout: float):
+        self._assignment = ray.put(assignment)
+        self._request = request
+        self._instance_timeout, self._start_timeout = instance_timeout, start_timeout
+        self._actor = ray.remote(RefineActor).options(
+            **request.ray_options(), max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        )
+        self._workers: list[Worker] = []
+        self._start_faults = 0
+        self._ever_ready = False
+        self._without_actor_since = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def of(self, *states: str) -> list[Worker]:
+        """The workers in one of these states."""
+        return [worker for worker in self._workers if worker.state in states]
+
+    @property
+    def alive(self) -> int:
+        """Workers that are ready for work or at it."""
+        return len(self.of("idle", "busy"))
+
+    def scale(self, target: int) -> None:
+        """Start actors up to `target`; above it take back those that have not got ready yet."""
+        for worker in self.of("starting")[: max(0, len(self) - target)]:
+            self._end(worker)
+        for _ in range(target - len(self)):
+            handle = self._actor.remote(self._assignment)
+            self._workers.append(Worker(handle, handle.ready.remote(), time.monotonic()))
+
+    def assign(self, worker: Worker, batch: Batch, upcoming: Batch | None = None) -> None:
+        """Give an idle worker a batch, and name the one it may load meanwhile."""
+        worker.batch, worker.upcoming, worker.state = batch, upcoming, "busy"
+        worker.deadline = time.monotonic() + self._instance_timeout * len(batch)
+        worker.pending = worker.handle.work.remote(batch, upcoming)
+
+    def release(self, worker: Worker) -> None:
+        """Let an idle actor's resources go."""
+        self._end(worker)
+
+    def events(self, timeout: float, living_nodes: Collection[str]) -> Iterator[Event]:
+        """Wait up to `timeout` seconds for something to happen, and say what did."""
+        pending = {worker.pending: worker for worker in self._workers if worker.pending is not None}
+        if not pending:
+            time.sleep(timeout)
+            return
+        done, rest = ray.wait(list(pending), num_returns=1, timeout=timeout)
+        if done and rest:
+            done += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+        for reference in done:
+            yield self._event(pending[reference], living_nodes)
+        now = time.monotonic()
+        for worker in [w for w in self.of("busy") if w.deadline < now]:
+            seconds = self._instance_timeout * len(worker.batch or ())
+            batch = worker.batch
+            self._end(worker)
+            fault = Fault(ErrorKind.TIMEOUT, f"not done after {seconds:g} s (--instance-timeout)")
+            yield Event(worker, batch=batch, fault=fault)
+
+    def check(self) -> None:
+        """Raise PoolError where waiting for an actor has become pointless."""
+        if self.alive or not self._workers:
+            self._without_actor_since = time.monotonic()
+        elif time.monotonic() - self._without_actor_since > self._start_timeout:
+            raise PoolError(
+                f"no actor could start within {self._start_timeout:g} s (--start-timeout): each asks for {self._request}"
+            )
+
+    def waited(self) -> float:
+        """Seconds for which there has been no living actor though one is wanted."""
+        return 0.0 if self.alive or not self._workers else time.monotonic() - self._without_actor_since
+
+    def close(self) -> list[Batch]:
+        """End every actor; the batches they had in hand."""
+        dropped = [b for worker in self._workers for b in (worker.batch, worker.upcoming) if b is not None]
+        for worker in list(self._workers):
+            self._end(worker)
+        return dropped
+
+    def _event(self, worker: Worker, living_nodes: Collection[str]) -> Event:
+        reference, worker.pending = worker.pending, None
+        try:
+            answer = ray.get(reference)
+        except Exception as error:
+            return self._failed(worker, error, living_nodes)
+        if worker.state == "starting":
+            worker.node_id, worker.state = answer["node_id"], "idle"
+            self._start_faults, self._ever_ready = 0, True
+            return Event(worker)
+        batch, worker.batch, worker.state = worker.batch, None, "idle"
+        worker.deadline = float("inf")
+        return Event(worker, batch=batch, outcomes=answer)
+
+    def _failed(self, worker: Worker, error: Exception, living_nodes: Collection[str]) -> Event:
+        gone = worker.node_id is not None and worker.node_id not in living_nodes
+        fault = fault_of(error, node_gone=gone)
+        batch = worker.batch
+        if worker.state == "starting":
+            self._end(worker)
+            if not fault.blameless:
+                self._start_faults += 1
+            if self._start_faults >= (MAX_LATE_START_FAULTS if self._ever_ready else MAX_START_FAULTS):
+                raise PoolError(
+                    f"{self._start_faults} actors in a row ended before they were ready; the last: {fault.message}"
+                )
+        elif isinstance(error, ray.exceptions.RayTaskError):
+            # The actor itself is well: it raised, and can go on.
+            worker.batch, worker.state, worker.deadline = None, "idle", float("inf")
+        else:
+            self._end(worker)
+        return Event(worker, batch=batch, fault=fault)
+
+    def _end(self, worker: Worker) -> None:
+        worker.state, worker.pending = "dead", None
+        if worker in self._workers:
+            self._workers.remove(worker)
+        ray.kill(worker.handle, no_restart=True)

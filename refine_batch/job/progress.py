@@ -1,0 +1,186 @@
+"""What a running job tells a person: a live view on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# The rate is that of the last minutes: long enough for batches of minutes, short enough to follow a growing cluster.
+RATE_WINDOW = 300.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The state of a run.
+
+    Parameters
+    ----------
+    rows
+        Of the manifest, as far as this run goes.
+    skipped
+        Rows that the output already held.
+    iou
+        Mean 2D IoU (before, after) over the rows finished so far.
+    actors, starting
+        Actors ready or at work, and on their way.
+    """
+
+    rows: int
+    skipped: int = 0
+    refined: int = 0
+    kept: int = 0
+    failed: int = 0
+    iou: tuple[float, float] | None = None
+    actors: int = 0
+    starting: int = 0
+    stopping: bool = False
+
+    @property
+    def finished(self) -> int:
+        """Rows that this run has brought to an end."""
+        return self.refined + self.kept + self.failed
+
+    @property
+    def done(self) -> int:
+        return self.skipped + self.finished
+
+
+class Reporter(Protocol):
+    """Shows a run's progress."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Called often; shows as often as it sees fit."""
+
+    def say(self, text: str) -> None:
+        """Tell something of its own, at once."""
+
+    def close(self) -> None:
+        """Show nothing any more."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def show(self, snapshot: Snapshot) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Rate:
+    """Rows per second over the last minutes."""
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque()
+
+    def update(self, finished: int, now: float) -> float | None:
+        """The rate, None before the first row."""
+        if not self._points or self._points[-1][1] != finished:
+            self._points.append((now, finished))
+        while len(self._points) > 2 and now - self._points[1][0] > RATE_WINDOW:
+            self._points.popleft()
+        start, count = self._points[0]
+        return (finished - count) / (now - start) if finished > count and now > start else None
+
+
+class Lines:
+    """A plain line every `interval` seconds, for logs."""
+
+    def __init__(self, stream: TextIO | None = None, interval: float = 5.0):
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._next = 0.0
+        self._rate = Rate()
+        self._last = ""
+
+    def show(self, snapshot: Snapshot) -> None:
+        now = time.monotonic()
+        rate = self._rate.update(snapshot.finished, now)
+        if now >= self._next:
+            self._next = now + self._interval
+            self._write(line(snapshot, rate))
+
+    def say(self, text: str) -> None:
+        self._write(text)
+
+    def close(self) -> None: ...
+
+    def _write(self, text: str) -> None:
+        # One line per message, whatever an instance id holds.
+        self._stream.write(f"{time.strftime('%H:%M:%S')} {' '.join(text.split())}\n")
+        self._stream.flush()
+
+
+class Live:
+    """A view on a terminal that keeps itself up to date."""
+
+    def __init__(self, console: Console | None = None):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._console = console or Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.fields[rows]}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[detail]}", markup=False),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, rows="", detail="starting")
+        self._rate = Rate()
+        self._progress.start()
+
+    def show(self, snapshot: Snapshot) -> None:
+        rate = self._rate.update(snapshot.finished, time.monotonic())
+        rows, _, detail = line(snapshot, rate).partition(" rows, ")
+        self._progress.update(
+            self._task, total=snapshot.rows, completed=snapshot.done, rows=f"{rows} rows", detail=detail
+        )
+
+    def say(self, text: str) -> None:
+        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+def line(snapshot: Snapshot, rate: float | None) -> str:
+    """`12/400 rows, 0.35/s, 18 min left, 1 failed, 2D IoU 0.712 → 0.903, 2 actors`."""
+    parts = [f"{snapshot.done}/{snapshot.rows} rows"]
+    if rate:
+        parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
+        if snapshot.rows > snapshot.done:
+            parts.append(f"{duration((snapshot.rows - snapshot.done) / rate)} left")
+    if snapshot.skipped:
+        parts.append(f"{snapshot.skipped} done before")
+    if snapshot.kept:
+        parts.append(f"{snapshot.kept} kept")
+    parts.append(f"{snapshot.failed} failed")
+    if snapshot.iou:
+        parts.append(f"2D IoU {snapshot.iou[0]:.3f} → {snapshot.iou[1]:.3f}")
+    parts.append(f"{snapshot.actors} actor{'' if snapshot.actors == 1 else 's'}")
+    if snapshot.starting:
+        parts[-1] += f" (+{snapshot.starting} starting)"
+    if snapshot.stopping:
+        parts.append("stopping")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """`8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} d {hours % 24} h"
