@@ -1,18 +1,32 @@
-"""Folders and files wherever they are: fsspec, wrapped once."""
+"""Folders and files wherever they are: fsspec, wrapped once.
+
+Every request is repeated with backoff while its failure may pass (`retry.retrying`); what is raised in the end is a
+FileNotFoundError or a StorageError whose text names the URI and holds no credentials.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
+import os
+import stat
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, BinaryIO
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
-from refine_batch.errors import RefineBatchError
-from refine_batch.io.uri import redact, resolve
+from refine_batch.errors import RefineBatchError, UsageError
+from refine_batch.io import local, remote
+from refine_batch.io.retry import retrying
+from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve
 
 if TYPE_CHECKING:
     import fsspec
 
 __all__ = ["FileTooLargeError", "Stamp", "Storage", "StorageError", "StoredFile", "fetch", "redact", "resolve", "stamp"]
+
+T = TypeVar("T")
+_DELETE_AT_ONCE = 1000
 
 
 class StorageError(RefineBatchError, OSError):
@@ -30,6 +44,12 @@ class Stamp:
     etag: str | None
     size: int | None
     modified: int | None
+
+    def __str__(self) -> str:
+        """Text that differs where the identity does; empty where the store tells too little."""
+        if self.etag:
+            return f"etag:{self.etag}"
+        return f"size:{self.size},modified:{self.modified}" if None not in (self.size, self.modified) else ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,7 @@ class Storage:
     Parameters
     ----------
     uri
-        The folder; it need not exist.
+        The folder; it need not exist. Relative paths are made absolute here, so that other processes agree.
     s3_endpoint
         URL of an S3 server other than AWS's.
     """
@@ -57,53 +77,114 @@ class Storage:
     uri: str
     s3_endpoint: str | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "uri", normalise(self.uri))
+
+    def __str__(self) -> str:
+        return redact_uri(self.uri)
+
     @property
     def local(self) -> bool:
         """Whether this is a folder of this machine's file system."""
-        raise NotImplementedError
+        return is_local(self.uri)
 
     def child(self, path: str) -> Storage:
         """The folder `path` inside this one."""
-        raise NotImplementedError
+        return Storage(self.path_of(path), self.s3_endpoint)
 
     def path_of(self, path: str) -> str:
         """Absolute URI of `path`."""
-        raise NotImplementedError
+        return join(self.uri, path)
 
     def read(self, path: str) -> bytes:
         """The whole file. Raises FileNotFoundError or StorageError."""
-        raise NotImplementedError
+        return fetch(self.path_of(path), s3_endpoint=self.s3_endpoint)
 
-    def open(self, path: str) -> BinaryIO:
-        """The file, seekable, read in ranges of which each is retried on its own."""
-        raise NotImplementedError
+    def open(self, path: str, *, size: int | None = None, buffer: int = 1 << 20) -> BinaryIO:
+        """The file, seekable, read in ranges of which each is retried on its own.
+
+        `size` in bytes, where a listing told it, saves a request; reads shorter than `buffer` bytes share one.
+        """
+        uri = self.path_of(path)
+        if self.local:
+            return cast(BinaryIO, _guarded("read", uri, lambda: open(uri, "rb")))
+        if size is None:
+            size = int(_guarded("read", uri, lambda: remote.info(uri, self.s3_endpoint))["size"])
+
+        def read_range(start: int, end: int) -> bytes:
+            return _guarded("read", uri, lambda: remote.read_range(uri, self.s3_endpoint, start, end))
+
+        reader = remote.RangeReader(read_range, size)
+        return cast(BinaryIO, io.BufferedReader(reader, buffer) if buffer else reader)
 
     def write(self, path: str, data: bytes) -> None:
         """Put the file whole or not at all, over one that is there."""
-        raise NotImplementedError
+        uri = self.path_of(path)
+        if self.local:
+            _guarded("write", uri, lambda: local.write(uri, data))
+        else:
+            _guarded("write", uri, lambda: remote.write(uri, self.s3_endpoint, data))
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put the file unless there is one; False where there is.
+        """Put the file unless there is one; False where there is. `data` should be the caller's alone (hold a nonce).
 
         Exclusive on local file systems and on S3 servers that honour `If-None-Match`; elsewhere two callers at the same
         instant can both get True, and the later one's data stays.
         """
-        raise NotImplementedError
+        uri = self.path_of(path)
+        if self.local:
+            return _guarded("write", uri, lambda: local.create(uri, data))
+        if _guarded("write", uri, lambda: remote.create(uri, self.s3_endpoint, data)):
+            return True
+        # An attempt whose answer was lost, here or below in the HTTP client, may itself have put what is there now.
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:
+            return False
 
     def list(self, prefix: str = "") -> list[StoredFile]:
-        """Every file under the folder `prefix`, sorted by path, as it is now; empty where there is no such folder."""
-        raise NotImplementedError
+        """Every file under the folder `prefix`, sorted by path, as it is now; empty where there is no such folder.
+
+        Hidden files (a leading dot) are left out. A file that replaces another while the listing is made is never
+        missed together with it, provided that on an object store its name sorts after the other's.
+        """
+        folder = self.path_of(prefix)
+        if self.local:
+            found = _guarded("list", folder, lambda: local.listing(self.uri, prefix.strip("/")))
+            return [StoredFile(p, s.st_size, datetime.fromtimestamp(s.st_mtime, UTC), None) for p, s in found]
+        root = remote.key_of(self.uri).rstrip("/") + "/"
+        entries = _guarded("list", folder, lambda: remote.find(folder, self.s3_endpoint))
+        files = [
+            StoredFile(e["name"].removeprefix(root), int(e["size"]), remote.modified_of(e), remote.etag_of(e))
+            for e in entries
+            if e["name"].startswith(root) and not e["name"].endswith("/")
+        ]
+        return sorted((f for f in files if not _hidden(f.path)), key=lambda f: f.path)
 
     def exists(self, path: str) -> bool:
-        raise NotImplementedError
+        """Whether there is such a file."""
+        try:
+            stamp(self.path_of(path), s3_endpoint=self.s3_endpoint)
+        except FileNotFoundError:
+            return False
+        return True
 
     def delete(self, *paths: str) -> None:
         """Remove files; those that are not there are no error."""
-        raise NotImplementedError
+        uris = [self.path_of(path) for path in paths]
+        if self.local:
+            for uri in uris:
+                _guarded("delete", uri, lambda uri=uri: _unlink(uri))
+            return
+        for start in range(0, len(uris), _DELETE_AT_ONCE):
+            some = uris[start : start + _DELETE_AT_ONCE]
+            _guarded("delete", some[0], lambda some=some: remote.delete(some, self.s3_endpoint))
 
     def filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """The fsspec file system of this process and the root's path in it, for pyarrow."""
-        raise NotImplementedError
+        if self.local:
+            return remote.fsspec.filesystem("file"), self.uri
+        return remote.filesystem(self.uri, self.s3_endpoint, own_retries=False), remote.key_of(self.uri)
 
 
 def fetch(uri: str, *, s3_endpoint: str | None = None, max_bytes: int | None = None) -> bytes:
@@ -118,9 +199,88 @@ def fetch(uri: str, *, s3_endpoint: str | None = None, max_bytes: int | None = N
     StorageError
         The store refuses, or still fails after every retry.
     """
-    raise NotImplementedError
+    uri = normalise(uri)
+
+    def once() -> bytes | None:
+        if not is_local(uri):
+            return remote.read(uri, s3_endpoint, max_bytes)
+        _stat_file(uri)
+        with open(uri, "rb") as file:
+            data = file.read() if max_bytes is None else file.read(max_bytes + 1)
+        return data if max_bytes is None or len(data) <= max_bytes else None
+
+    data = _guarded("read", uri, once)
+    if data is None:
+        raise FileTooLargeError(f"{redact_uri(uri)} is larger than {max_bytes:,} bytes")
+    return data
 
 
 def stamp(uri: str, *, s3_endpoint: str | None = None) -> Stamp:
     """Identity of an input file without reading it. Raises as `fetch` does."""
-    raise NotImplementedError
+    uri = normalise(uri)
+    if is_local(uri):
+        status = _guarded("read", uri, lambda: _stat_file(uri))
+        return Stamp(None, status.st_size, status.st_mtime_ns)
+    entry = _guarded("read", uri, lambda: remote.info(uri, s3_endpoint))
+    if entry.get("type") == "directory":
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri))
+    modified = remote.modified_of(entry)
+    size = entry.get("size")
+    return Stamp(
+        remote.etag_of(entry),
+        None if size is None else int(size),
+        None if modified is None else int(modified.timestamp()) * 10**9,
+    )
+
+
+def _stat_file(path: str) -> os.stat_result:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise StorageError(f"{path} is a folder or a device, not a file")  # a pipe would block for ever
+    return status
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+
+
+def _hidden(path: str) -> bool:
+    return any(segment.startswith(".") for segment in path.split("/"))
+
+
+def _guarded(verb: str, uri: str, operation: Callable[[], T]) -> T:
+    """The operation with retries, its failures as errors for people."""
+    try:
+        return retrying(operation)
+    except RefineBatchError:
+        raise
+    except FileNotFoundError as error:
+        if verb == "write" or "bucket does not exist" in str(error):
+            raise StorageError(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}") from None
+        raise FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri)) from None
+    except Exception as error:
+        # `from None`: the chain below may hold signed URLs and request headers.
+        raise StorageError(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full"
+    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
+        return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the node a role"
+    if isinstance(error, PermissionError):
+        return f"access denied ({redact(error.strerror or str(error) or 'no reason given')})"
+    if remote.timed_out(error):
+        return "the store did not answer in time"
+    text = redact(getattr(error, "strerror", None) or str(error)) or type(error).__name__
+    return " ".join(text.split())[:300]
+
+
+def usage(error: Exception) -> UsageError:
+    """A storage failure that stops a run before it starts."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return UsageError(f"there is no file {error.filename}")
+    return UsageError(redact(str(error)))

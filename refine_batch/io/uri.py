@@ -5,6 +5,37 @@ A local file is a plain absolute path; everything else keeps its scheme (`s3://b
 
 from __future__ import annotations
 
+import os
+import posixpath
+import re
+from urllib.parse import unquote
+
+from refine_batch.errors import UsageError
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_LOCAL_SCHEMES = ("file", "local")
+_SYNONYMS = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+
+
+def scheme(uri: str) -> str:
+    """The scheme in lower case; empty for a plain path."""
+    match = _SCHEME.match(uri)
+    return match[1].lower() if match else ""
+
+
+def is_local(uri: str) -> bool:
+    """True for plain paths and `file://` URIs."""
+    return scheme(uri) in ("", *_LOCAL_SCHEMES)
+
+
+def is_http(uri: str) -> bool:
+    return scheme(uri) in ("http", "https")
+
+
+def is_absolute(uri: str) -> bool:
+    """Whether a manifest's URI says all by itself where the file is."""
+    return uri.startswith("/") or bool(_SCHEME.match(uri))
+
 
 def normalise(uri: str) -> str:
     """An absolute local path, or the URI with its scheme; trailing slashes, `.` and `..` resolved.
@@ -16,24 +47,93 @@ def normalise(uri: str) -> str:
     UsageError
         The text is empty, or a scheme without a place.
     """
-    raise NotImplementedError
+    uri = os.fspath(uri)
+    if not uri.strip() or "\x00" in uri:
+        raise UsageError(f"{uri!r} is not a path or URI")
+    name = scheme(uri)
+    if not name:
+        return os.path.abspath(uri)
+    rest = uri[len(name) + len("://") :]
+    if name in _LOCAL_SCHEMES:
+        host, slash, path = rest.partition("/")
+        if host not in ("", "localhost") or not slash:
+            raise UsageError(f"{redact_uri(uri)} is not a local path: write file:///absolute/path, or the path itself")
+        return os.path.abspath(slash + unquote(path))
+    name = _SYNONYMS.get(name, name)
+    if name in ("http", "https"):
+        return f"{name}://{rest}"
+    host, _, path = rest.partition("/")
+    if not host:
+        raise UsageError(f"{redact_uri(uri)} names no bucket or host")
+    path = _without_dots(path).rstrip("/")
+    return f"{name}://{host}/{path}" if path else f"{name}://{host}"
 
 
-def is_local(uri: str) -> bool:
-    """True for plain paths and `file://` URIs."""
-    raise NotImplementedError
+def _without_dots(path: str) -> str:
+    """Resolve `.` and `..` as a file system would; double slashes stay, which mean something in an object's key."""
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            if kept:
+                kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)
 
 
 def resolve(base: str, uri: str) -> str:
     """`uri` as `normalise` gives it, a relative one being relative to the folder `base` (itself absolute)."""
-    raise NotImplementedError
+    return normalise(uri) if is_absolute(uri) else normalise(join(base, uri))
+
+
+def join(base: str, path: str) -> str:
+    """`path` inside the folder `base`."""
+    return base if not path else f"{base.rstrip('/')}/{path}"
 
 
 def parent(uri: str) -> str:
-    """The folder that holds `uri`."""
-    raise NotImplementedError
+    """The folder that holds `uri`, which `normalise` gave."""
+    name = scheme(uri)
+    if not name:
+        return posixpath.dirname(uri)
+    head, slash, _ = uri[len(name) + 3 :].rpartition("/")
+    return f"{name}://{head}" if slash else uri
+
+
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]+")
+_NAMED = re.compile(
+    r"(?i)\b((?:[a-z0-9_-]*(?:secret|token|passw(?:or)?d|signature|credential|api_?key|access_?key(?:_?id)?))"
+    r"['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&'\",;)}\]]+)"
+)
+_KEY_ID = re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b")
+_SECRET_NAMES = re.compile(r"(?i)(SECRET|TOKEN|PASSWORD|ACCESS_KEY)")
+_MASK = "***"
+
+
+def redact_uri(uri: str) -> str:
+    """One URI without user, password and query; a local path as it is."""
+    if is_local(uri) and scheme(uri) == "":
+        return uri
+    uri = _USER.sub(rf"\1{_MASK}@", uri)
+    head, mark, _ = uri.partition("?")
+    # An object's key may hold a question mark; only a name=value after it looks like a query.
+    return f"{head}?{_MASK}" if mark and (is_http(uri) or "=" in uri[len(head) :]) else uri
 
 
 def redact(text: str) -> str:
     """`text` without credentials: user and password, query strings of URIs, keys, and the process's own secrets."""
-    raise NotImplementedError
+    text = str(text)
+    for value in _own_secrets():
+        text = text.replace(value, _MASK)
+    text = _USER.sub(rf"\1{_MASK}@", text)
+    text = _QUERY.sub(rf"\1?{_MASK}", text)
+    text = _NAMED.sub(rf"\1{_MASK}", text)
+    return _KEY_ID.sub(_MASK, text)
+
+
+def _own_secrets() -> list[str]:
+    """Values of the environment's variables that hold secrets, longest first; short ones would garble the text."""
+    values = {v for k, v in os.environ.items() if _SECRET_NAMES.search(k) and len(v) >= 8 and not v.startswith("/")}
+    secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    return sorted(values | ({secret} if len(secret) >= 5 else set()), key=len, reverse=True)

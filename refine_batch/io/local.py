@@ -1,0 +1,110 @@
+"""Local files: writes that are whole or not at all, exclusive creation, listings."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+# Names that listings, and every glob of `*.parquet`, pass over.
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def write(path: str, data: bytes) -> None:
+    """Temporary file in the same folder, fsync, rename: a reader, or a crash, sees the old file or the new one."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target, data) as temporary:
+        os.replace(temporary, target)
+    _sync_folder(target.parent)
+
+
+def create(path: str, data: bytes) -> bool:
+    """`write` unless the file is there: a hard link fails where one is, and never shows half a file."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(target, data) as temporary:
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+                raise
+            return _create_without_links(target, data)
+    _sync_folder(target.parent)
+    return True
+
+
+def _create_without_links(target: Path, data: bytes) -> bool:
+    try:
+        with open(target, "xb") as file:
+            _write_and_sync(file, data)
+    except FileExistsError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _temporary(target: Path, data: bytes) -> Iterator[Path]:
+    # Names of 255 bytes are the limit, so the temporary one does not contain the target's.
+    temporary = target.with_name(f".{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "xb") as file:
+            _write_and_sync(file, data)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_and_sync(file, data: bytes) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must survive a power cut; some file systems cannot sync a folder.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """(path relative to `folder`, stat) of every file below `prefix`, hidden ones left out."""
+    try:
+        entries = list(os.scandir(os.path.join(folder, prefix)))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = f"{prefix}/{entry.name}" if prefix else entry.name
+        if entry.is_dir():
+            yield from walk(folder, path)
+            continue
+        try:
+            yield path, entry.stat()
+        except FileNotFoundError:
+            continue  # removed since the folder was read
+
+
+def listing(folder: str, prefix: str) -> list[tuple[str, os.stat_result]]:
+    """`walk`, repeated until two passes name the same files.
+
+    A file that is replaced by another during a pass can be missed by it together with its replacement; the next pass
+    sees the replacement.
+    """
+    last = None
+    while True:
+        found = sorted(walk(folder, prefix))
+        names = [path for path, _ in found]
+        if names == last:
+            return found
+        last = names

@@ -1,0 +1,277 @@
+"""Remote stores through fsspec, S3 above all: one file system per process and endpoint, one attempt per call.
+
+Nothing here repeats anything: `retry.retrying` does, around each call, for all stores alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import fsspec
+import fsspec.asyn
+from fsspec.core import strip_protocol
+
+from refine_batch.errors import UsageError
+from refine_batch.io.retry import retrying
+from refine_batch.io.uri import is_http, redact_uri, scheme
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 30.0
+# Requests in flight per process: listings and stamps come from this many threads.
+CONNECTIONS = 32
+
+
+_cache: dict[tuple, fsspec.AbstractFileSystem] = {}
+_cache_lock = threading.Lock()
+
+
+def filesystem(uri: str, s3_endpoint: str | None, *, own_retries: bool = True) -> fsspec.AbstractFileSystem:
+    """The file system for a URI, one per process, so that the threads of a pool share its connections.
+
+    fsspec's own cache keeps one per thread, and a client costs 0.1 s to make. Forked processes make their own.
+
+    `own_retries` leaves repeating to `retrying`; False keeps s3fs's, for callers that go to the file system directly.
+
+    Raises
+    ------
+    UsageError
+        No installed package reads such URIs.
+    """
+    protocol = scheme(uri)
+    key = (os.getpid(), protocol, s3_endpoint if protocol == "s3" else None, own_retries)
+    with _cache_lock:
+        fs = _cache.get(key)
+        if fs is None:
+            fs = _cache[key] = _new_filesystem(uri, protocol, s3_endpoint)
+            if protocol == "s3" and own_retries:
+                fs.retries = 1
+        return fs
+
+
+def _new_filesystem(uri: str, protocol: str, s3_endpoint: str | None) -> fsspec.AbstractFileSystem:
+    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    if protocol == "s3":
+        options |= _s3_options(s3_endpoint)
+    try:
+        return fsspec.filesystem(protocol, **options)
+    except (ImportError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{redact_uri(uri)} cannot be read: {protocol}:// URIs need a package that is not installed ({error})"
+        ) from error
+
+
+def _after_fork() -> None:
+    global _cache_lock
+    _cache_lock = threading.Lock()  # another thread may have held it
+    _cache.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def _s3_options(endpoint: str | None) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": READ_TIMEOUT,
+        "max_pool_connections": 2 * CONNECTIONS,
+        "retries": {"total_max_attempts": 1, "mode": "standard"},
+    }
+    if endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL"):
+        # Servers other than AWS's reject or garble the checksum trailers that newer SDKs send by default.
+        config |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
+    options: dict[str, Any] = {"config_kwargs": config}
+    if endpoint:
+        options["endpoint_url"] = endpoint
+    return options
+
+
+def key_of(uri: str) -> str:
+    """The path that fsspec's file systems take."""
+    return uri if is_http(uri) else strip_protocol(uri)
+
+
+def read(uri: str, endpoint: str | None, limit: int | None = None) -> bytes | None:
+    """The whole file with one request, or None where it is longer than `limit` bytes (no more than that is read)."""
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) == "s3":
+        return fsspec.asyn.sync(fs.loop, _get_object, fs, key_of(uri), {}, limit)
+    if limit is None:
+        return fs.cat_file(key_of(uri))
+    # A server may ignore a range and send everything; a stream is simply not read any further.
+    options = {"block_size": 0} if is_http(uri) else {}
+    with fs.open(key_of(uri), "rb", **options) as file:
+        data = file.read(limit + 1)
+    return data if len(data) <= limit else None
+
+
+def read_range(uri: str, endpoint: str | None, start: int, end: int) -> bytes:
+    """Bytes `start` to `end` (exclusive), all of which the file must have."""
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) == "s3":
+        data = fsspec.asyn.sync(fs.loop, _get_object, fs, key_of(uri), {"Range": f"bytes={start}-{end - 1}"}, None)
+    else:
+        data = fs.cat_file(key_of(uri), start=start, end=end)
+    if len(data) != end - start:
+        raise EOFError(f"{len(data)} bytes came of {end - start}")
+    return data
+
+
+async def _get_object(fs, path: str, options: dict[str, str], limit: int | None) -> bytes | None:
+    # Not s3fs's cat_file, which asks for the size first: two round trips for every small file.
+    bucket, key, version = fs.split_path(path)
+    if version:
+        options = options | {"VersionId": version}
+    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **options)
+    try:
+        if limit is not None and answer["ContentLength"] > limit:
+            return None
+        return await answer["Body"].read()
+    finally:
+        answer["Body"].close()
+
+
+def write(uri: str, endpoint: str | None, data: bytes) -> None:
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) != "s3":
+        fs.makedirs(fs._parent(key_of(uri)), exist_ok=True)
+    fs.pipe_file(key_of(uri), data)
+
+
+def create(uri: str, endpoint: str | None, data: bytes) -> bool:
+    """Put unless there; False where the store says, or a look just before shows, that there is one."""
+    try:
+        info(uri, endpoint)
+        return False
+    except FileNotFoundError:
+        pass
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) != "s3":
+        write(uri, endpoint, data)
+        return True
+    bucket, key, _ = fs.split_path(key_of(uri))
+    try:
+        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+    except OSError as error:
+        if isinstance(error, FileExistsError) or _code(error) in ("PreconditionFailed", "412"):
+            return False
+        if _code(error) not in ("NotImplemented", "501"):
+            raise
+        fs.pipe_file(key_of(uri), data)
+    return True
+
+
+def delete(uris: list[str], endpoint: str | None) -> None:
+    """Remove up to 1000 files, on S3 with one request."""
+    fs = filesystem(uris[0], endpoint)
+    if scheme(uris[0]) != "s3":
+        for uri in uris:
+            if fs.exists(key_of(uri)):
+                fs.rm_file(key_of(uri))
+        return
+    split = [fs.split_path(key_of(uri)) for uri in uris]
+    answer = fs.call_s3(
+        "delete_objects", Bucket=split[0][0], Delete={"Objects": [{"Key": key} for _, key, _ in split], "Quiet": True}
+    )
+    errors = [e for e in answer.get("Errors", ()) if e.get("Code") not in ("NoSuchKey", "404")]
+    if errors:
+        message = f"{errors[0].get('Code')}: {errors[0].get('Message')}"
+        raise (PermissionError if errors[0].get("Code") == "AccessDenied" else ConnectionError)(message)
+
+
+def info(uri: str, endpoint: str | None) -> dict[str, Any]:
+    """fsspec's entry of one file, on S3 with one request."""
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) != "s3":
+        return fs.info(key_of(uri))
+    bucket, key, version = fs.split_path(key_of(uri))
+    if not key:
+        raise FileNotFoundError(uri)
+    answer = fs.call_s3("head_object", Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
+    return {"ETag": answer.get("ETag"), "LastModified": answer.get("LastModified"), "size": answer["ContentLength"]}
+
+
+def find(folder: str, endpoint: str | None) -> list[dict[str, Any]]:
+    """fsspec's entries of every file below `folder`, in the store's order; empty where there is no such folder."""
+    fs = filesystem(folder, endpoint)
+    try:
+        return list(fs.find(key_of(folder), detail=True).values())
+    except FileNotFoundError:
+        if scheme(folder) == "s3":
+            raise  # the bucket: that of a folder is an empty listing
+        return []
+
+
+def s3_pages(folder: str, endpoint: str | None, start_after: str | None = None) -> Iterator[list[tuple[str, str]]]:
+    """(key, ETag) of every object below `folder`, a page of up to 1000 at a time, in the order of keys."""
+    fs = filesystem(folder, endpoint)
+    bucket, prefix, _ = fs.split_path(key_of(folder))
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    if start_after:
+        request["StartAfter"] = start_after
+    while True:
+        page = retrying(lambda: filesystem(folder, endpoint).call_s3("list_objects_v2", **request))
+        yield [(f"{bucket}/{o['Key']}", o.get("ETag", "")) for o in page.get("Contents", ())]
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def etag_of(entry: dict[str, Any]) -> str | None:
+    value = entry.get("ETag") or entry.get("etag") or ""
+    return value.removeprefix("W/").strip('"') or None
+
+
+def modified_of(entry: dict[str, Any]) -> datetime | None:
+    """Time of last change, whole seconds: a listing and a single look differ in the fractions."""
+    for name in ("LastModified", "last_modified", "updated", "mtime", "modified", "created"):
+        value = entry.get(name)
+        if isinstance(value, datetime):
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).astimezone(UTC).replace(microsecond=0)
+        if isinstance(value, (int, float)):
+            return datetime.fromtimestamp(int(value), UTC)
+    return None
+
+
+def _code(error: BaseException) -> str | None:
+    response = getattr(error.__cause__, "response", None)
+    return response.get("Error", {}).get("Code") if isinstance(response, dict) else None
+
+
+class RangeReader(io.RawIOBase):
+    """A remote file as a seekable stream; each range that is read is one request, repeated on its own when it fails."""
+
+    def __init__(self, read_range: Callable[[int, int], bytes], size: int):
+        self._read_range, self._size, self._position = read_range, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer) -> int:
+        end = min(self._position + len(buffer), self._size)
+        if end <= self._position:
+            return 0
+        data = self._read_range(self._position, end)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def timed_out(error: BaseException) -> bool:
+    return isinstance(error, (TimeoutError, asyncio.TimeoutError)) or "Timeout" in type(error).__name__

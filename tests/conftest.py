@@ -1,0 +1,62 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import s3_server
+
+from refine_batch.io.storage import Storage
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def aws_environment() -> Iterator[None]:
+    """Credentials for the local S3 servers; no others reach a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+            patch.delenv(name, raising=False)
+        for name, value in s3_server.ENVIRONMENT.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory, aws_environment) -> Iterator[s3_server.S3Server]:
+    """A real S3 server (it ignores conditional puts)."""
+    server = s3_server.start_rclone(tmp_path_factory.mktemp("rclone"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def moto(aws_environment) -> Iterator[s3_server.S3Server]:
+    """An S3 server that honours conditional puts."""
+    server = s3_server.start_moto()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3_folder(rclone) -> Storage:
+    """A new, empty folder on the real S3 server."""
+    bucket = rclone.make_bucket(f"bucket-{next(_numbers)}")
+    return Storage(f"{bucket}/some folder", rclone.endpoint)
+
+
+@pytest.fixture
+def moto_folder(moto) -> Storage:
+    """A new, empty folder on the S3 server that honours conditional puts."""
+    bucket = moto.make_bucket(f"bucket-{next(_numbers)}")
+    return Storage(f"{bucket}/some folder", moto.endpoint)
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(request, tmp_path) -> Storage:
+    """A new, empty folder: local, and on the real S3 server."""
+    if request.param == "local":
+        return Storage(str(tmp_path / "ein Ordner ü"))
+    return request.getfixturevalue("s3_folder")
