@@ -52,6 +52,10 @@ class PaperOptions(_Options):
         description="Take the silhouette's cross-entropy in log space, exact where a float32 silhouette saturates.",
     )
 
+    def exact(self) -> PaperOptions:
+        """These options without any departure from the paper."""
+        return self.model_copy(update={"zero_start": False, "log_space": False})
+
 
 class RefineConfig(_Options):
     """Everything that a refined mesh depends on besides the instance itself."""
@@ -64,6 +68,12 @@ class RefineConfig(_Options):
     seed: int = Field(0, ge=0, description="Seeds every random choice, together with the instance id.")
     figure_samples: int = Field(
         10_000, ge=100, description="Points per surface for Chamfer and F-score; the authors' protocol."
+    )
+    renderer: str = Field(
+        "warp", description="warp (fused kernels), torch (plain, very slow) or pytorch3d where that is installed."
+    )
+    paper_exact: bool = Field(
+        False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."
     )
     paper: PaperOptions = PaperOptions()
 

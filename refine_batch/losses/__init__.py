@@ -1,1 +1,21 @@
+"""The six losses of REFINE (Leung, Ho, Vasconcelos, CVPRW 2022, https://arxiv.org/abs/2108.09911), one per module.
 
+Every loss is unweighted and gives one value per instance.
+"""
+
+from refine_batch.losses.displacement import displacement_loss
+from refine_batch.losses.image_symmetry import SymmetryViews, image_symmetry_loss
+from refine_batch.losses.laplacian import laplacian_loss
+from refine_batch.losses.normal_consistency import normal_consistency_loss
+from refine_batch.losses.silhouette import silhouette_loss
+from refine_batch.losses.vertex_symmetry import vertex_symmetry_loss
+
+__all__ = [
+    "SymmetryViews",
+    "displacement_loss",
+    "image_symmetry_loss",
+    "laplacian_loss",
+    "normal_consistency_loss",
+    "silhouette_loss",
+    "vertex_symmetry_loss",
+]

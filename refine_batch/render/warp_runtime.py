@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import sys
+from collections.abc import Iterator
 
 import torch
 import warp as wp
 from torch import Tensor
 
-# Warp announces itself, its cache and a missing CUDA driver on import of the first kernel: no news to our users.
-wp.config.log_level = max(wp.config.log_level, wp.LOG_ERROR) if hasattr(wp, "LOG_ERROR") else wp.config.log_level
-wp.config.quiet = True
+# Warp announces itself and every module it loads: no news to our users.
+wp.config.log_level = wp.LOG_ERROR
 
 _VECTORS = {torch.float32: wp.vec3, torch.int32: wp.vec3i}
 _SCALARS = {torch.float32: wp.float32, torch.int32: wp.int32}
@@ -18,7 +21,22 @@ _SCALARS = {torch.float32: wp.float32, torch.int32: wp.int32}
 
 @functools.cache
 def _start() -> None:
-    wp.init()
+    """Initialise Warp once in this process; without a GPU its native code complains to stderr, past any logging."""
+    with contextlib.nullcontext() if torch.cuda.is_available() else _silent_stderr():
+        wp.init()
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def as_array(tensor: Tensor) -> wp.array:

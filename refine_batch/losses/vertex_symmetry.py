@@ -1,0 +1,36 @@
+"""The vertex symmetry loss (Leung et al., CVPRW 2022, section 3.2): the mesh is near its own reflection, where trusted."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refine_batch.mesh.batch import MeshBatch
+from refine_batch.render.warp_nearest import nearest_vertices
+
+# Confidence is kept above this in the logarithm.
+MIN_CONFIDENCE = 1e-8
+
+
+def reflect(vertices: Float[Tensor, "b v 3"], normal: Float[Tensor, "b 3"]) -> Float[Tensor, "b v 3"]:
+    """Vertices mirrored in the plane through the origin with this unit normal, one plane per instance."""
+    along = (vertices * normal[:, None]).sum(dim=-1, keepdim=True)
+    return vertices - 2.0 * along * normal[:, None]
+
+
+def vertex_symmetry_loss(
+    vertices: Float[Tensor, "b v 3"],
+    confidence: Float[Tensor, "b v"],
+    normal: Float[Tensor, "b 3"],
+    batch: MeshBatch,
+    bias: float,
+) -> Float[Tensor, " b"]:
+    """Mean over vertices of b·ln(1/s) + s·d², d the distance of the reflected vertex to the nearest refined vertex.
+
+    0 for an instance whose normal is zero: it has no symmetry plane. Gradients reach both ends of d.
+    """
+    mirrored = reflect(vertices, normal)
+    nearest = nearest_vertices(vertices, batch.vertex_mask, mirrored)
+    partner = torch.gather(vertices, 1, nearest[..., None].expand(-1, -1, 3))
+    squared = (mirrored - partner).square().sum(dim=-1)
+    loss = -bias * torch.log(confidence.clamp_min(MIN_CONFIDENCE)) + confidence * squared
+    return batch.vertex_mean(loss) * (normal != 0).any(dim=1)

@@ -1,0 +1,176 @@
+"""`--method refine`: the paper's method, a small network trained per instance (Leung et al., CVPRW 2022).
+
+One optimisation loop serves a batch; nothing in it waits for the device, so that a GPU is never idle between steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refine_batch.camera import project, stack_cameras
+from refine_batch.config import PaperOptions, RefineConfig
+from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.losses import (
+    SymmetryViews,
+    displacement_loss,
+    image_symmetry_loss,
+    laplacian_loss,
+    normal_consistency_loss,
+    silhouette_loss,
+    vertex_symmetry_loss,
+)
+from refine_batch.mesh.batch import MeshBatch
+from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
+from refine_batch.render import load_renderer
+from refine_batch.render.warp_rasterise import Shade, rasterise
+from refine_batch.seeding import instance_seed
+
+DEFAULT_STEPS = 400
+NORMALS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "none": (0.0, 0.0, 0.0)}
+
+
+def refine(
+    instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
+) -> list[MethodOutput | InstanceError]:
+    """Train one network per instance for `config.steps` steps; each returns its iterate of lowest total loss."""
+    options = config.paper.exact() if config.paper_exact else config.paper
+    objective = Objective.of(instances, config, options, device)
+    parameters = stack_parameters(
+        [initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start) for i in instances],
+        device,
+    )
+    optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)
+    image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
+    sample_points = project(objective.batch.vertices, objective.cameras)[..., :2]
+    steps = config.steps or DEFAULT_STEPS
+    best = Best.start(objective.batch)
+    curve = torch.empty((steps, len(instances)), device=device)
+    for step in range(steps):
+        displacement, confidence = refine_vertices(parameters, image, objective.batch, sample_points)
+        vertices = objective.batch.vertices + displacement
+        terms = objective(vertices, displacement, confidence)
+        total = terms.sum(dim=0)
+        curve[step] = total.detach()
+        best.update(total.detach(), terms.detach(), vertices.detach(), confidence.detach())
+        optimiser.zero_grad(set_to_none=True)
+        total.sum().backward()
+        optimiser.step()
+    return best.outputs(instances, curve, steps)
+
+
+LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """The six weighted losses of a batch, as one function of the vertices."""
+
+    batch: MeshBatch
+    cameras: object
+    mask: Float[Tensor, "b h h"]
+    normal: Float[Tensor, "b 3"]
+    views: SymmetryViews
+    weights: Float[Tensor, " losses"]
+    options: PaperOptions
+    image_size: int
+    renderer: object
+
+    @classmethod
+    def of(
+        cls, instances: Sequence[PreparedInstance], config: RefineConfig, options: PaperOptions, device: torch.device
+    ) -> Objective:
+        normals = [NORMALS[i.symmetry_axis] for i in instances]
+        return cls(
+            batch=MeshBatch.of([i.mesh for i in instances], device),
+            cameras=stack_cameras([i.camera for i in instances], device),
+            mask=torch.from_numpy(np.stack([i.mask for i in instances])).to(device, torch.float32),
+            normal=torch.tensor(normals, device=device),
+            views=SymmetryViews.of(normals, options.symmetry_views, device),
+            weights=torch.tensor([getattr(options.weights, name) for name in LOSSES], device=device),
+            options=options,
+            image_size=config.image_size,
+            renderer=load_renderer(config.renderer),
+        )
+
+    def __call__(
+        self, vertices: Float[Tensor, "b v 3"], displacement: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"]
+    ) -> Float[Tensor, "losses b"]:
+        """The weighted losses in the order of `LOSSES`, one column per instance."""
+        batch, views, options = self.batch, self.views, self.options
+        size, view_count = len(batch), len(views.mesh_of_view)
+        own = torch.arange(size, dtype=torch.int32, device=vertices.device)
+        mesh_of_view = torch.cat([own, views.mesh_of_view, views.mesh_of_view])
+        seen = vertices[views.mesh_of_view.long()]
+        mirrored_points = project(seen, views.mirrored)
+        points = torch.cat([project(vertices, self.cameras), project(seen, views.cameras), mirrored_points])
+        depth = self.renderer(points, batch.faces, batch.face_count, mesh_of_view, self.image_size, options.sigma)
+        front, straight, mirrored = depth.split([size, view_count, view_count])
+        face = rasterise(mirrored_points, batch.faces, batch.face_count, views.mesh_of_view, self.image_size)
+        shown = Shade.apply(confidence, mirrored_points, batch.faces, views.mesh_of_view, face, 1.0)
+        terms = [
+            silhouette_loss(front, self.mask, options.log_space),
+            displacement_loss(displacement, batch),
+            laplacian_loss(vertices, batch),
+            normal_consistency_loss(vertices, batch),
+            vertex_symmetry_loss(vertices, confidence, self.normal, batch, options.symmetry_bias),
+            image_symmetry_loss(straight, mirrored, shown, face >= 0, views, size, options.symmetry_bias),
+        ]
+        return torch.stack(terms) * self.weights[:, None]
+
+
+@dataclass(eq=False)
+class Best:
+    """The iterate of lowest total loss of every instance so far, kept on the device."""
+
+    total: Float[Tensor, " b"]
+    terms: Float[Tensor, "losses b"]
+    vertices: Float[Tensor, "b v 3"]
+    confidence: Float[Tensor, "b v"]
+
+    @classmethod
+    def start(cls, batch: MeshBatch) -> Best:
+        size, device = len(batch), batch.device
+        return cls(
+            total=torch.full((size,), torch.inf, device=device),
+            terms=torch.full((len(LOSSES), size), torch.nan, device=device),
+            vertices=batch.vertices.clone(),
+            confidence=torch.full(batch.vertex_mask.shape, torch.nan, device=device),
+        )
+
+    def update(self, total: Tensor, terms: Tensor, vertices: Tensor, confidence: Tensor) -> None:
+        """Take the new iterate where it is lower; NaN never is."""
+        lower = total < self.total
+        self.total = torch.where(lower, total, self.total)
+        self.terms = torch.where(lower, terms, self.terms)
+        self.vertices = torch.where(lower[:, None, None], vertices, self.vertices)
+        self.confidence = torch.where(lower[:, None], confidence, self.confidence)
+
+    def outputs(
+        self, instances: Sequence[PreparedInstance], curve: Float[Tensor, "steps b"], steps: int
+    ) -> list[MethodOutput | InstanceError]:
+        """One outcome per instance, on the host."""
+        total, terms, curve = self.total.cpu().numpy(), self.terms.cpu().numpy(), curve.cpu().numpy()
+        vertices, confidence = self.vertices.cpu().numpy(), self.confidence.cpu().numpy()
+        found: list[MethodOutput | InstanceError] = []
+        for i, instance in enumerate(instances):
+            count = len(instance.mesh.vertices)
+            if not np.isfinite(total[i]):
+                found.append(InstanceError(ErrorKind.DIVERGED, "the loss was NaN or infinite from the first step on"))
+                continue
+            found.append(
+                MethodOutput(
+                    vertices=vertices[i, :count].copy(),
+                    symmetry_confidence=confidence[i, :count].copy(),
+                    losses=dict(zip(LOSSES, terms[:, i].astype(float).tolist(), strict=True)),
+                    loss_curve=curve[:, i].copy(),
+                    steps=steps,
+                )
+            )
+        return found
