@@ -1,0 +1,51 @@
+"""refine-batch: repair single-view 3D reconstructions at test time, one or a whole dataset.
+
+    from refine_batch import Camera, Instance, Mesh, refine
+
+    [result] = refine([Instance("chair", Mesh(vertices, faces), image, mask, Camera(30, 20, 1.2))])
+    result.mesh.vertices, result.before.iou_2d, result.after.iou_2d
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from refine_batch.config import RefineConfig
+from refine_batch.errors import InstanceError, RefineBatchError, UsageError
+
+if TYPE_CHECKING:
+    from refine_batch.camera import Camera
+    from refine_batch.instance import Figures, Instance, RefinedInstance
+    from refine_batch.mesh import Mesh
+    from refine_batch.refinement import refine
+
+__version__ = "0.1.0"
+
+# torch takes seconds to import and most commands do without it: these load on first use.
+_LAZY = {
+    "Camera": "refine_batch.camera",
+    "Figures": "refine_batch.instance",
+    "Instance": "refine_batch.instance",
+    "Mesh": "refine_batch.mesh",
+    "RefinedInstance": "refine_batch.instance",
+    "refine": "refine_batch.refinement",
+}
+
+__all__ = [
+    "Camera",
+    "Figures",
+    "Instance",
+    "InstanceError",
+    "Mesh",
+    "RefineBatchError",
+    "RefineConfig",
+    "RefinedInstance",
+    "UsageError",
+    "refine",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'refine_batch' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)
