@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 import warp as wp
 
 from refine_batch.mesh import Mesh
-from refine_batch.render.warp_runtime import start
+from refine_batch.render.warp_runtime import launch
 
 # The standard error of the IoU of volumes that fill a share p of the box is below 0.5/√(p·N): 0.01 for p = 0.1.
 SAMPLES = 20_000
 
 
 @wp.kernel(enable_backward=False)
-def inside_kernel(mesh: wp.uint64, points: wp.array[wp.vec3], reach: wp.float32, inside: wp.array[wp.bool]):
+def inside_kernel(mesh: wp.uint64, points: wp.array[wp.vec3], reach: wp.float32, inside: wp.array[wp.int32]):
     i = wp.tid()
     query = wp.mesh_query_point_sign_winding_number(mesh, points[i], reach)
-    inside[i] = query.result and query.sign < 0.0
+    if query.result and query.sign < 0.0:
+        inside[i] = 1
 
 
 def is_watertight(mesh: Mesh) -> bool:
@@ -59,7 +61,6 @@ class Solid:
         volume = signed_volume(mesh)
         if not is_watertight(mesh) or volume == 0.0:
             raise ValueError("Solid: the mesh is not watertight or encloses no volume")
-        start()
         faces = mesh.faces if volume > 0 else mesh.faces[:, ::-1]
         self.low, self.high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
         self._mesh = wp.Mesh(
@@ -73,11 +74,11 @@ class Solid:
         inside = np.zeros(len(points), dtype=bool)
         near = np.flatnonzero(((points >= self.low) & (points <= self.high)).all(axis=1))
         if len(near):
-            queries = wp.array(points[near].astype(np.float32), dtype=wp.vec3, device="cpu")
-            answers = wp.zeros(len(near), dtype=wp.bool, device="cpu")
+            queries = torch.from_numpy(points[near].astype(np.float32))
+            answers = torch.zeros(len(near), dtype=torch.int32)
             reach = float(np.linalg.norm(self.high - self.low))
-            wp.launch(inside_kernel, dim=len(near), inputs=[self._mesh.id, queries, reach, answers], device="cpu")
-            inside[near] = answers.numpy()
+            launch(inside_kernel, len(near), [self._mesh.id, queries, reach, answers])
+            inside[near] = answers.numpy() > 0
         return inside
 
 
@@ -98,4 +99,4 @@ def iou_3d(a: Solid, b: Solid, seed: int, samples: int = SAMPLES) -> float | Non
     points = np.random.default_rng(seed).uniform(low, high, size=(samples, 3)).astype(np.float32)
     in_a, in_b = a.contains(points), b.contains(points)
     union = int(np.count_nonzero(in_a | in_b))
-    return np.count_nonzero(in_a & in_b) / union if union else None
+    return float(np.count_nonzero(in_a & in_b) / union) if union else None

@@ -14,6 +14,8 @@ from refine_batch.render import hard_silhouettes
 AZIMUTHS = tuple(45.0 * i for i in range(8))
 ELEVATIONS = (-45.0, 0.0, 45.0)
 FOV = 60.0
+# Fixed, whatever the working image, so that runs with different image sizes can be compared.
+IMAGE_SIZE = 128
 # The bounding sphere then fills this share of the image's half-width.
 _FILL = 0.95
 
@@ -30,6 +32,6 @@ def ring_of_views(mesh: Mesh) -> list[Camera]:
     return [Camera(azimuth, elevation, distance, FOV) for elevation in ELEVATIONS for azimuth in AZIMUTHS]
 
 
-def iou_multiview(silhouettes: np.ndarray, mesh: Mesh, cameras: list[Camera], image_size: int) -> float:
+def iou_multiview(silhouettes: np.ndarray, mesh: Mesh, cameras: list[Camera]) -> float:
     """Mean over `cameras` of the IoU of `mesh`'s hard silhouettes with (N, H, H) bool `silhouettes`."""
-    return float(mask_iou(hard_silhouettes(mesh, cameras, image_size), silhouettes).mean())
+    return float(mask_iou(hard_silhouettes(mesh, cameras, silhouettes.shape[-1]), silhouettes).mean())

@@ -11,7 +11,7 @@ from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.f_score import f_score
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import iou_3d, solid
-from refine_batch.figures.iou_multiview import iou_multiview, ring_of_views
+from refine_batch.figures.iou_multiview import IMAGE_SIZE, iou_multiview, ring_of_views
 from refine_batch.figures.sampling import sample_surface, scale_to_extent
 from refine_batch.instance import Figures
 from refine_batch.mesh import Mesh
@@ -44,8 +44,7 @@ class Evaluator:
             self._tree = cKDTree(self._cloud)
             self._solid = solid(self._truth)
             self._views = ring_of_views(self._truth)
-            self._view_size = 224 if mask is None else mask.shape[0]
-            self._silhouettes = hard_silhouettes(self._truth, self._views, self._view_size)
+            self._silhouettes = hard_silhouettes(self._truth, self._views, IMAGE_SIZE)
 
     def measure(self, mesh: Mesh, camera: Camera | None) -> Figures:
         """Figures of `mesh`; None for each that cannot be known.
@@ -68,7 +67,7 @@ class Evaluator:
             f_score=f_score(there, back),
             emd=earth_mover.emd(cloud[:some], self._cloud[:some]),
             iou_3d=iou_3d(volume, self._solid, self._seed) if volume is not None else None,
-            iou_multiview=iou_multiview(self._silhouettes, mesh, self._views, self._view_size),
+            iou_multiview=iou_multiview(self._silhouettes, mesh, self._views),
         )
 
     def _sample(self, mesh: Mesh, stream: int) -> np.ndarray:

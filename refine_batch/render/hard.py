@@ -18,13 +18,13 @@ def hard_silhouettes(
 
     Triangles are filled at twice the resolution; a pixel is set where at least half of its four samples are covered.
     """
-    from refine_batch.render.warp_rasterise import rasterise
+    from refine_batch.render.warp_coverage import coverage
 
     vertices = torch.from_numpy(mesh.vertices).to(device)
     faces = torch.from_numpy(mesh.faces).to(device)[None].contiguous()
     count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
     points = project(vertices.expand(len(cameras), -1, -1), stack_cameras(list(cameras), device))
     view = torch.zeros(len(cameras), dtype=torch.int32, device=device)
-    covered = rasterise(points, faces, count, view, 2 * image_size) >= 0
-    samples = covered.reshape(len(cameras), image_size, 2, image_size, 2).sum(dim=(2, 4))
+    covered = coverage(points, faces, count, view, 2 * image_size)
+    samples = covered[:, ::2, ::2] + covered[:, ::2, 1::2] + covered[:, 1::2, ::2] + covered[:, 1::2, 1::2]
     return (samples >= 2).cpu().numpy()

@@ -10,9 +10,8 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from refine_batch.render.pixels import first_pixel, last_pixel
 from refine_batch.render.warp_runtime import launch
-from refine_batch.render.warp_silhouette import MIN_DEPTH, MIN_DOUBLED_AREA
+from refine_batch.render.warp_silhouette import MIN_DEPTH, MIN_DOUBLED_AREA, first_pixel, last_pixel
 
 
 @wp.kernel(enable_backward=False)
@@ -55,7 +54,8 @@ def coverage_kernel(
 def coverage(points: Tensor, faces: Tensor, face_count: Tensor, mesh_of_view: Tensor, image_size: int) -> Tensor:
     """(N, H, H) int32, 1 where a triangle covers the pixel's centre.
 
-    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,) int32.
+    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,)
+    int32.
     """
     points = points.detach().contiguous()
     covered = torch.zeros((points.shape[0], image_size, image_size), dtype=torch.int32, device=points.device)
