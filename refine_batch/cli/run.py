@@ -46,8 +46,8 @@ def run(
 ) -> None:
     """Refine every instance of MANIFEST that OUTPUT does not hold yet.
 
-    MANIFEST is a Parquet, CSV or JSON Lines file (or a folder of Parquet files) and OUTPUT a folder, each a local path or
-    a URI such as s3://bucket/key. A run that was interrupted goes on where it was; one that is complete does nothing.
+    MANIFEST is a Parquet, CSV or JSON Lines file (or a folder of Parquet files) and OUTPUT a folder, each a local path
+    or a URI such as s3://bucket/key. A run that was interrupted goes on where it was; a complete one does nothing.
 
     \b
     Exit status

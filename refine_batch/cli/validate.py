@@ -52,7 +52,8 @@ def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: b
     opened = Manifest.open(manifest, s3_endpoint)
     rows = opened.check_ids()
     rows = min(rows, limit) if limit else rows
-    findings, bad = [], set()
+    findings: list[Finding] = []
+    bad: set[int] = set()
     for finding in examine(opened, deep=deep, limit=limit):
         bad.add(finding.row)
         if as_json or len(findings) < show:

@@ -133,9 +133,7 @@ def connect(address: str | None) -> Cluster:
             return Cluster(own=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             if wanted:
-                reason = " ".join(str(error).split())[:300]
-                raise UsageError(
-                    f"--address {redact(wanted)}: no Ray cluster answers there: {redact(reason)}"
-                ) from error
+                reason = redact(" ".join(str(error).split())[:300])
+                raise UsageError(f"--address {redact(wanted)}: no Ray cluster answers there: {reason}") from error
     ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **settings)
     return Cluster(own=True)

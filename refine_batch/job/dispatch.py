@@ -212,7 +212,7 @@ class Dispatch:
             self._waiting_told = waited
             have = describe(self._nodes)
             self._reporter.say(
-                f"waiting for a first actor for {duration(waited)}: each asks for {self._request}; the cluster has {have}"
+                f"no actor for {duration(waited)} yet: each asks for {self._request}; the cluster has {have}"
             )
         elif waited == 0:
             self._waiting_told = 0.0

@@ -18,8 +18,8 @@ from refine_batch.job.batch import Batch, Fault, RowOutcome, Task
 MAX_LOSSES = 5
 # Attempts at putting a batch's rows into storage, each after the storage layer's own retries.
 MAX_UNWRITTEN = 3
-# Faults of one kind in a row, with no batch finished in between, after which the run is ended: more than one killing row
-# in a batch of 64 causes (2 whole, 6 halvings).
+# Faults of one kind in a row, with no batch finished in between, after which the run is ended: more than one killing
+# row in a batch of 64 causes (2 whole, 6 halvings).
 PATIENCE = 12
 # Failed rows in a row, all of one kind that no dataset causes, after which the run is ended.
 MAX_FAILURES_ALIKE = 100

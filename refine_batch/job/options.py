@@ -20,17 +20,17 @@ class RunOptions(BaseModel):
 
     batch_size: Count | Literal["auto"] = Field(
         "auto",
-        description="Instances refined together by one actor, and the rows of one result file. auto: up to 64 on a GPU, "
-        "up to 4 on a CPU, fewer where a small manifest would leave actors idle.",
+        description="Instances refined together by one actor, and the rows of one result file. auto: up to 64 on a "
+        "GPU, up to 4 on a CPU, fewer where a small manifest would leave actors idle.",
     )
     actors: Count | Literal["auto"] = Field(
         "auto",
-        description="Refining processes. auto: one per GPU (or share of one), or one per --cpus-per-actor CPUs, following "
-        "the cluster as it grows and shrinks. On a cluster that scales up from nothing give a number.",
+        description="Refining processes. auto: one per GPU (or share of one), or one per --cpus-per-actor CPUs, "
+        "following the cluster as it grows and shrinks. On a cluster that scales up from nothing give a number.",
     )
     gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None,
-        description="GPUs that each actor asks for; fractions share one. By default 1 where the cluster has GPUs, else 0.",
+        description="GPUs that each actor asks for; fractions share one. By default 1 where the cluster has GPUs.",
     )
     cpus_per_actor: Positive = Field(1.0, description="CPUs that each actor asks for, and its torch threads.")
     memory_per_actor: Positive | None = Field(
@@ -52,16 +52,16 @@ class RunOptions(BaseModel):
     )
     instance_timeout: Positive = Field(
         900.0,
-        description="Seconds that one instance may take; a batch gets as many times that. Generous, because it exists to "
-        "end what hangs: a large mesh on one CPU core takes minutes.",
+        description="Seconds that one instance may take; a batch gets as many times that. Generous, because it exists "
+        "to end what hangs: a large mesh on one CPU core takes minutes.",
     )
     start_timeout: Positive = Field(
         600.0, description="Seconds to wait for a first actor; a cluster that adds a GPU node needs minutes."
     )
     grace_period: Positive | None = Field(
         None,
-        description="Seconds to finish the batches in hand after SIGTERM or Ctrl-C. By default 30, and in a submitted Ray "
-        "job what RAY_JOB_STOP_WAIT_TIME_S leaves.",
+        description="Seconds to finish the batches in hand after SIGTERM or Ctrl-C. By default 30, and in a submitted "
+        "Ray job what RAY_JOB_STOP_WAIT_TIME_S leaves.",
     )
     part_size: Positive = Field(
         32.0, description="Largest result file, MB: what a reader comfortably holds and a retry cheaply repeats."

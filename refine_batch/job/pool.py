@@ -97,7 +97,7 @@ class ActorPool:
         for worker in self.of("starting")[: max(0, len(self) - target)]:
             self._end(worker)
         for _ in range(target - len(self)):
-            handle = self._actor.remote(self._assignment)
+            handle: Any = self._actor.remote(self._assignment)
             self._workers.append(Worker(handle, handle.ready.remote(), time.monotonic()))
 
     def assign(self, worker: Worker, batch: Batch, upcoming: Batch | None = None) -> None:
@@ -120,7 +120,7 @@ class ActorPool:
         if done and rest:
             done += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
         for reference in done:
-            yield self._event(pending[reference], living_nodes)
+            yield self._event(pending[reference], reference, living_nodes)
         now = time.monotonic()
         for worker in [w for w in self.of("busy") if w.deadline < now]:
             seconds = self._instance_timeout * len(worker.batch or ())
@@ -135,7 +135,7 @@ class ActorPool:
             self._without_actor_since = time.monotonic()
         elif time.monotonic() - self._without_actor_since > self._start_timeout:
             raise PoolError(
-                f"no actor could start within {self._start_timeout:g} s (--start-timeout): each asks for {self._request}"
+                f"no actor started within {self._start_timeout:g} s (--start-timeout): each asks for {self._request}"
             )
 
     def waited(self) -> float:
@@ -149,8 +149,8 @@ class ActorPool:
             self._end(worker)
         return dropped
 
-    def _event(self, worker: Worker, living_nodes: Collection[str]) -> Event:
-        reference, worker.pending = worker.pending, None
+    def _event(self, worker: Worker, reference: ray.ObjectRef, living_nodes: Collection[str]) -> Event:
+        worker.pending = None
         try:
             answer = ray.get(reference)
         except Exception as error:

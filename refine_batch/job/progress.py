@@ -113,8 +113,7 @@ class Lines:
     def close(self) -> None: ...
 
     def _write(self, text: str) -> None:
-        # One line per message, whatever an instance id holds.
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {' '.join(text.split())}\n")
+        self._stream.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")
         self._stream.flush()
 
 
@@ -145,7 +144,7 @@ class Live:
         )
 
     def say(self, text: str) -> None:
-        self._console.print(" ".join(text.split()), markup=False, highlight=False, soft_wrap=True)
+        self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         self._progress.stop()
@@ -171,6 +170,11 @@ def line(snapshot: Snapshot, rate: float | None) -> str:
     if snapshot.stopping:
         parts.append("stopping")
     return ", ".join(parts)
+
+
+def one_line(text: str) -> str:
+    """`text` on one line and without control characters, whatever an instance id or a message holds."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
 
 
 def duration(seconds: float) -> str:

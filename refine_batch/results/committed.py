@@ -34,6 +34,10 @@ class CommittedIndex:
         """(N,) bool: True where the row has to be refined. Remembers the ids for `not_in_manifest`."""
         raise NotImplementedError
 
+    def failed(self, ids: pa.Array | Sequence[str]) -> np.ndarray:
+        """(N,) bool: True where the newest row of the id has the status `failed`."""
+        raise NotImplementedError
+
     def not_in_manifest(self) -> int:
         """Instances of the output that no call of `missing` has named."""
         raise NotImplementedError
