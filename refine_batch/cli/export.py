@@ -22,7 +22,14 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
 @click.command(cls=Command, short_help=COMMANDS["export"])
 @click.argument("output")
 @click.argument("directory")
-@click.option("--format", "file_format", type=click.Choice(["obj", "ply", "glb"]), default="obj", show_default=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["obj", "ply", "glb"]),
+    default="obj",
+    show_default=True,
+    help="Of the files.",
+)
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this instance; may be given several times.")
 @click.option("--with-coarse", is_flag=True, help="Also write each coarse mesh, read from where the manifest named it.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from refine_batch.config import RefineConfig
-from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.instance import Figures, Instance, RefinedInstance
 from refine_batch.io.storage import Storage, redact
 from refine_batch.job.batch import Batch, RowOutcome, Task
@@ -66,6 +66,7 @@ class Refiner:
         """
         import torch
 
+        import refine_batch.refinement  # noqa: F401 (a batch's deadline is not to pay for the import)
         from refine_batch.methods.base import load_method
 
         torch.set_num_threads(self._assignment.threads)
@@ -140,6 +141,9 @@ def refine_isolated(instances: Sequence[Instance], assignment: Assignment) -> li
         if len(refined) != len(instances):
             raise RuntimeError(f"{len(instances)} instances went in and {len(refined)} came out")
         return refined
+    except UsageError:
+        # The configuration is at fault, not an instance: the run ends.
+        raise
     except (Exception, SystemExit) as error:
         if len(instances) == 1:
             return [failed(instances[0].instance_id, error)]

@@ -74,8 +74,11 @@ class Fault:
     ----------
     blameless
         Nothing in the batch can have caused it (a node was taken away).
+    fatal
+        Every batch would meet it (a configuration that cannot be used).
     """
 
     kind: ErrorKind
     message: str
     blameless: bool = False
+    fatal: bool = False

@@ -15,7 +15,10 @@ from refine_batch.job.options import RunOptions
 
 # Answers carry figures only, so a local cluster needs little more than Ray's smallest object store.
 OBJECT_STORE_BYTES = 128 << 20
+# To be set before Ray is imported.
 QUIET = {
+    # Ray prints what it says about dead workers on standard output, whatever `log_to_driver` is; the driver says it.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Actors without a GPU are told their device; Ray's announcement of a changed default is not the user's concern.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -7,6 +7,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from refine_batch.config import RefineConfig
 from refine_batch.dataset.manifest import Manifest
@@ -15,7 +16,6 @@ from refine_batch.io.storage import Storage, StorageError, redact
 from refine_batch.io.uri import normalise
 from refine_batch.job.actor import Assignment
 from refine_batch.job.cluster import connect
-from refine_batch.job.dispatch import Dispatch
 from refine_batch.job.options import RunOptions
 from refine_batch.job.plan import Plan
 from refine_batch.job.progress import Reporter, Silent, Snapshot
@@ -25,6 +25,9 @@ from refine_batch.methods.base import load_method
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.lock import OutputLock
 from refine_batch.results.run_record import RunRecord, new_run_id
+
+if TYPE_CHECKING:
+    from refine_batch.job.dispatch import Dispatch
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,9 @@ class _Run:
 
     def _refine(self) -> None:
         cluster = connect(self._options.address)
+        # Ray is imported by `connect` first, and only where there is work.
+        from refine_batch.job.dispatch import Dispatch
+
         try:
             # Ray sets handlers of its own.
             self._stop.install()
@@ -222,4 +228,9 @@ def _load_method(name: str) -> None:
     here = os.getcwd()
     if here not in sys.path:
         sys.path.append(here)
-    load_method(name)
+    try:
+        load_method(name)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"method {name!r} cannot be loaded: {type(error).__name__}: {error}") from error

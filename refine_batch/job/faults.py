@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ray.exceptions as rx
 
-from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.io.storage import StorageError, redact
 from refine_batch.job.batch import Fault
 
@@ -24,10 +24,15 @@ def fault_of(error: BaseException, *, node_gone: bool = False) -> Fault:
     preempted = isinstance(error, rx.RayActorError) and error.preempted
     if node_gone or preempted or isinstance(error, rx.NodeDiedError) or "its node has died" in str(error):
         return Fault(ErrorKind.PROCESS_DIED, "the node went away", blameless=True)
+    if isinstance(error, rx.ActorDiedError) and not error.actor_init_failed:
+        # Ray cannot tell these apart either.
+        return Fault(ErrorKind.PROCESS_DIED, "its process died: it crashed, ended itself or was killed")
     return Fault(ErrorKind.PROCESS_DIED, f"its process died: {_gist(error)}")
 
 
 def _raised(cause: Exception) -> Fault:
+    if isinstance(cause, UsageError):
+        return Fault(ErrorKind.INTERNAL, redact(str(cause)), fatal=True)
     if isinstance(cause, StorageError):
         return Fault(ErrorKind.STORAGE, f"its rows could not be written: {redact(str(cause))}")
     if isinstance(cause, MemoryError):
@@ -38,17 +43,15 @@ def _raised(cause: Exception) -> Fault:
 
 
 def _killed_for_memory(error: BaseException) -> bool:
-    """Ray also reports a worker that its memory monitor killed as a plain actor death, told apart by its text."""
-    text = str(error).lower()
-    return isinstance(error, rx.RayActorError) and any(
-        sign in text for sign in ("memory pressure", "out of memory", "oom")
-    )
+    """Whether Ray's memory monitor ended an actor, which Ray may report as a plain death, told apart by its text.
+
+    The text of every other death speaks of memory too, as one of its common causes.
+    """
+    signs = ("running low on memory", "OOM kill reason")
+    return isinstance(error, rx.RayActorError) and any(sign in str(error) for sign in signs)
 
 
 def _gist(error: BaseException) -> str:
-    """The telling line of an exception's text: Ray's run over many."""
+    """The telling line of an exception's text, where Ray's runs over many."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        if "exit type" in line.lower() or "exit detail" in line.lower():
-            return redact(line)[:300]
     return redact(lines[-1] if lines else type(error).__name__)[:300]

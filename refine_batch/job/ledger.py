@@ -61,6 +61,7 @@ class Ledger:
     _again: deque[Batch] = field(default_factory=deque)
     _unwritten_tries: Counter[str] = field(default_factory=Counter)
     _faults_alike: list[Fault] = field(default_factory=list)
+    _fatal: Fault | None = None
     _failures_alike: int = 0
     _last_failure: RowOutcome | None = None
 
@@ -96,6 +97,9 @@ class Ledger:
     def faulted(self, batch: Batch, fault: Fault) -> GivenUp | None:
         """Decide what becomes of a batch that came to nothing; the row to write as failed, if it comes to that."""
         self.faults[fault.kind] += 1
+        if fault.fatal:
+            self._fatal = fault
+            return None
         if fault.blameless and batch.losses < MAX_LOSSES:
             self._again.append(replace(batch, losses=batch.losses + 1))
             return None
@@ -125,6 +129,8 @@ class Ledger:
 
     def hopeless(self) -> str | None:
         """Why going on makes no sense, as a sentence; None while it does."""
+        if self._fatal is not None:
+            return self._fatal.message
         if len(self._faults_alike) >= self.patience:
             last = self._faults_alike[-1]
             return (

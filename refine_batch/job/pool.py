@@ -169,6 +169,8 @@ class ActorPool:
         batch = worker.batch
         if worker.state == "starting":
             self._end(worker)
+            if fault.fatal:
+                raise PoolError(fault.message)
             if not fault.blameless:
                 self._start_faults += 1
             if self._start_faults >= (MAX_LATE_START_FAULTS if self._ever_ready else MAX_START_FAULTS):

@@ -18,14 +18,18 @@ def died(**context):
 @pytest.mark.parametrize(
     ("error", "kind", "blameless"),
     [
-        (died(error_message="Worker exit type: SYSTEM_ERROR"), ErrorKind.PROCESS_DIED, False),
+        (died(error_message="common causes include: killed by the OOM killer"), ErrorKind.PROCESS_DIED, False),
         (died(error_message="The actor died because its node has died."), ErrorKind.PROCESS_DIED, True),
         (
             died(node_death_info=NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED)),
             ErrorKind.PROCESS_DIED,
             True,
         ),
-        (died(error_message="Task was killed due to the node running low on memory: OOM"), ErrorKind.OUT_OF_MEMORY, False),
+        (
+            died(error_message="1 worker(s) were killed due to the node running low on memory."),
+            ErrorKind.OUT_OF_MEMORY,
+            False,
+        ),
         (rx.NodeDiedError("gone"), ErrorKind.PROCESS_DIED, True),
         (rx.OutOfMemoryError("…"), ErrorKind.OUT_OF_MEMORY, False),
         (rx.ActorUnavailableError("…", None), ErrorKind.PROCESS_DIED, False),

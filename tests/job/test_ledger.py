@@ -161,3 +161,9 @@ def test_rows_that_all_fail_alike_end_the_run(kind, before, stops, expected):
     assert ledger.hopeless() is None
     ledger.answered(failed[-1:])
     assert (ledger.hopeless() is not None) == expected
+
+
+def test_a_fault_that_every_batch_would_meet_ends_the_run_at_once():
+    ledger = ledger_of(Batch(tasks("a")))
+    assert ledger.faulted(ledger.take(), Fault(ErrorKind.INTERNAL, "there are no such weights", fatal=True)) is None
+    assert ledger.hopeless() == "there are no such weights"

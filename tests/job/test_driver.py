@@ -1,0 +1,204 @@
+"""Whole runs on a real Ray, with methods that take no time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from tiny_dataset import result_rows, write_manifest
+
+from refine_batch.config import RefineConfig
+from refine_batch.errors import UsageError
+from refine_batch.job import driver
+from refine_batch.job.options import RunOptions
+
+CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples=100)
+
+
+@pytest.fixture
+def run(ray_address):
+    """`driver.run` on the test's cluster."""
+
+    def go(manifest, output, config=CONFIG, **options):
+        settings = {"address": ray_address, "actors": 2, "batch_size": 3, "instance_timeout": 20.0} | options
+        return driver.run(str(manifest), str(output), config, RunOptions(**settings))
+
+    return go
+
+
+def no_ray(address):
+    raise AssertionError("Ray was started with nothing to do")
+
+
+def test_rows_are_refined_once_and_then_not_again(tmp_path, run, monkeypatch):
+    ids = [f"{number:04}" for number in range(7)]
+    manifest = write_manifest(tmp_path, ids)
+    output = tmp_path / "out"
+
+    first = run(manifest, output)
+    assert (first.exit_status, first.record.outcome) == (0, "finished")
+    assert first.record.counts == {"refined": 7, "kept": 0, "failed": 0}
+    rows = result_rows(output)
+    assert sorted(row["instance_id"] for row in rows) == ids
+    for row in rows:
+        assert row["status"] == "refined"
+        assert row["attempts"] == 1
+        assert row["run_id"] == first.record.run_id
+        assert len(row["vertices"]) == 42
+        assert np.linalg.norm(row["vertices"], axis=1) == pytest.approx(0.303, rel=1e-4)
+    mean_after = np.mean([row["iou_2d_after"] for row in rows])
+    assert first.record.figures["iou_2d"]["after"] == pytest.approx(mean_after)
+    record = json.loads((output / "runs" / f"{first.record.run_id}.json").read_text())
+    assert (record["outcome"], record["exit_status"], record["rows"]) == ("finished", 0, 7)
+    assert record["cluster"]["CPU"] == 4
+
+    write_manifest(tmp_path, [*ids, "new-1", "new-2"])
+    second = run(manifest, output)
+    assert (second.exit_status, second.record.skipped) == (0, 7)
+    assert second.record.counts["refined"] == 2
+    assert Counter(row["instance_id"] for row in result_rows(output)) == Counter([*ids, "new-1", "new-2"])
+
+    monkeypatch.setattr(driver, "connect", no_ray)
+    third = run(manifest, output)
+    assert (third.exit_status, third.record.skipped, third.record.counts) == (0, 9, {})
+    assert len(result_rows(output)) == 9
+
+    write_manifest(tmp_path, ids[:3])
+    assert run(manifest, output).record.not_in_manifest == 6
+
+
+def test_one_broken_instance_of_each_kind_costs_no_other(tmp_path, run):
+    faults = {
+        "raise": ("internal", 1),
+        "refuse": ("diverged", 1),
+        "nan": ("diverged", 1),
+        "memory": ("out_of_memory", 1),
+        "quit": ("internal", 1),
+        "exit": ("process_died", 3),
+        "kill": ("process_died", 3),
+        "hang": ("timeout", 3),
+    }
+    good = [f"good-{number}" for number in range(8)]
+    ids = [name for pair in zip(good, faults, strict=True) for name in (pair[0], f"{pair[1]}-x")]
+    manifest = write_manifest(tmp_path, ids)
+
+    outcome = run(manifest, tmp_path / "out", batch_size=2, instance_timeout=1.5, max_failed_fraction=0.5)
+
+    rows = {row["instance_id"]: row for row in result_rows(tmp_path / "out")}
+    assert sorted(rows) == sorted(ids)
+    assert len(result_rows(tmp_path / "out")) == len(ids)
+    assert {name for name, row in rows.items() if row["status"] == "refined"} == set(good)
+    for fault, (kind, attempts) in faults.items():
+        row = rows[f"{fault}-x"]
+        assert (row["status"], row["error_kind"]) == ("failed", kind), row["error_message"]
+        assert row["attempts"] == attempts
+        assert row["error_message"]
+        assert row["vertices"] is None
+    assert "no luck with [this] one" in rows["raise-x"]["error_message"]
+    assert "--instance-timeout" in rows["hang-x"]["error_message"]
+    assert outcome.exit_status == 0, "8 of 16 failed, and half of them may"
+    assert outcome.record.counts == {"refined": 8, "kept": 0, "failed": 8}
+
+
+def test_failed_rows_are_left_alone_retried_or_forced(tmp_path, run):
+    manifest = write_manifest(tmp_path, ["raise-1", "good-1", "good-2", "good-3"])
+    output = tmp_path / "out"
+
+    first = run(manifest, output)
+    assert first.exit_status == 1
+    assert "1 of 4 rows failed (25%)" in first.record.message
+    again = run(manifest, output)
+    assert (again.exit_status, again.record.counts) == (1, {}), "a failed row still counts as failed"
+    assert run(manifest, output, max_failed_fraction=0.25).exit_status == 0
+    assert run(manifest, output, retry_failed=True).record.counts["failed"] == 1
+    assert run(manifest, output, force=True).record.counts == {"refined": 3, "kept": 0, "failed": 1}
+    assert run(manifest, output, config=CONFIG.model_copy(update={"seed": 7}), limit=2).record.counts == {
+        "refined": 1,
+        "kept": 0,
+        "failed": 1,
+    }
+
+
+def test_bad_inputs_become_failed_rows_that_name_them(tmp_path, run):
+    manifest = write_manifest(tmp_path, ["a"])
+    (tmp_path / "torn.obj").write_text("v 0 0 0\nv 1 0")
+    lines = manifest.read_text().splitlines()
+    lines += [
+        "b,missing.obj,disc.png,30,20,1.2,x",
+        "c,torn.obj,disc.png,30,20,1.2,x",
+        "d,sphere.obj,disc.png,nan,20,1.2,x",
+    ]
+    manifest.write_text("\n".join(lines) + "\n")
+
+    run(manifest, tmp_path / "out", max_failed_fraction=1)
+
+    rows = {row["instance_id"]: row for row in result_rows(tmp_path / "out")}
+    assert {name: row["error_kind"] for name, row in rows.items()} == {
+        "a": None,
+        "b": "missing_file",
+        "c": "mesh_broken",
+        "d": "camera_invalid",
+    }
+    assert "missing.obj" in rows["b"]["error_message"]
+    assert "torn.obj" in rows["c"]["error_message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "manifest.csv"),
+        ("instance_id,mesh_uri\na,b\n", "image_uri"),
+        ("instance_id,mesh_uri,image_uri\na,b,c\na,b,c\n", "'a'"),
+        ("instance_id,mesh_uri,image_uri\n", "no rows"),
+    ],
+)
+def test_an_unusable_manifest_starts_and_writes_nothing(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(driver, "connect", no_ray)
+    manifest = tmp_path / "manifest.csv"
+    if content is not None:
+        manifest.write_text(content)
+    with pytest.raises(UsageError) as caught:
+        driver.run(str(manifest), str(tmp_path / "out"))
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("method", ["refin", "no_such_module:f", "stub_methods:no_such_function"])
+def test_an_unknown_method_starts_nothing(tmp_path, monkeypatch, method, _importable_stubs):
+    monkeypatch.setattr(driver, "connect", no_ray)
+    manifest = write_manifest(tmp_path, ["a"])
+    with pytest.raises(UsageError, match=method.partition(":")[0]):
+        driver.run(str(manifest), str(tmp_path / "out"), RefineConfig(method=method))
+    assert not (tmp_path / "out").exists()
+
+
+def test_actors_that_cannot_start_end_the_run(tmp_path, run):
+    manifest = write_manifest(tmp_path, ["a"])
+    outcome = run(manifest, tmp_path / "out", cpus_per_actor=64.0, start_timeout=1.0)
+    assert outcome.exit_status == 1
+    assert "each asks for 64 CPU" in outcome.record.message
+    assert result_rows(tmp_path / "out") == []
+
+
+def test_a_method_that_kills_every_actor_ends_the_run(tmp_path, run):
+    manifest = write_manifest(tmp_path, [f"exit-{number}" for number in range(50)])
+    outcome = run(manifest, tmp_path / "out", batch_size=50, actors=1, limit=50)
+    assert outcome.exit_status == 1
+    assert "process_died" in outcome.record.message
+
+
+def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run):
+    manifest = write_manifest(tmp_path, ["a", "b"])
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "results").write_text("in the way")
+    outcome_or_error = None
+    try:
+        outcome_or_error = run(manifest, output)
+    except UsageError as error:
+        assert "results" in str(error)
+        return
+    assert outcome_or_error.exit_status == 1
+    assert "written" in outcome_or_error.record.message
