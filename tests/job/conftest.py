@@ -27,7 +27,7 @@ def ray_folder() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def _importable_stubs() -> Iterator[None]:
+def importable_stubs() -> Iterator[None]:
     """Let actors import `stub_methods`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
@@ -36,7 +36,7 @@ def _importable_stubs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_address(ray_folder, _importable_stubs) -> Iterator[str]:
+def ray_address(ray_folder, importable_stubs) -> Iterator[str]:
     """Address of a private cluster of one node with 4 logical CPUs, used by nobody else."""
     from ray.cluster_utils import Cluster
 

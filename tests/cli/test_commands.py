@@ -1,0 +1,194 @@
+"""The commands that need no Ray, on small outputs written by hand."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import trimesh
+from click.testing import CliRunner
+
+from refine_batch.camera import Camera
+from refine_batch.cli import main
+from refine_batch.dataset.row import ManifestRow
+from refine_batch.instance import Figures, RefinedInstance
+from refine_batch.io.storage import Storage
+from refine_batch.mesh import Mesh
+from refine_batch.results.parts import part_name, write_part
+from refine_batch.results.rows import RowContext, row_of, table_of
+
+FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
+VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refined(name, scale=1.0, status="refined"):
+    return RefinedInstance(
+        name,
+        status,
+        mesh=Mesh(VERTICES * np.float32(scale), FACES),
+        camera=Camera(30, 20, 1.2),
+        camera_source="given",
+        before=Figures(iou_2d=0.5),
+        after=Figures(iou_2d=0.75),
+        kept_reason="it got smaller" if status == "kept" else None,
+    )
+
+
+def failed(name, message="mesh.obj: a face names vertex 9, but the mesh has vertices 0 to 3"):
+    return RefinedInstance(name, "failed", error_kind="mesh_broken", error_message=message)
+
+
+def write_output(folder, outcomes, run_id="20260101T000000Z-000000", coarse="coarse.obj"):
+    storage = Storage(str(folder))
+    rows = []
+    for outcome in outcomes:
+        row = ManifestRow(outcome.instance_id, coarse, "image.png", category=outcome.instance_id[:1])
+        rows.append(row_of(outcome, row, RowContext(run_id, "refine", "c" * 16, "0.1.0", "f" * 32)))
+    write_part(storage, table_of(rows), part_name(run_id, [outcome.instance_id for outcome in outcomes]))
+    return folder
+
+
+@pytest.mark.parametrize("command", [["status"], ["compact"], ["export", "--format", "ply"]])
+def test_a_folder_without_results_is_refused(tmp_path, command):
+    name, *options = command
+    result = invoke(name, tmp_path / "nothing", *([tmp_path / "meshes"] if name == "export" else []), *options)
+    assert result.exit_code == 2
+    assert "holds no results" in result.output
+    assert not (tmp_path / "nothing").exists()
+    assert not (tmp_path / "meshes").exists()
+
+
+def test_status_tells_counts_figures_categories_and_failures(tmp_path):
+    outcomes = [refined("a1"), refined("a2"), refined("b1", status="kept"), failed("b2"), failed("[red]b3[/red]")]
+    result = invoke("status", write_output(tmp_path, outcomes))
+    assert result.exit_code == 0
+    lines = [" ".join(line.split()) for line in result.output.splitlines()]
+    assert "refined 2 40.0%" in lines
+    assert "kept 1 20.0%" in lines
+    assert "failed 2 40.0%" in lines
+    assert "2D IoU ↑ 0.500 0.750 +50.0% 100% 0% 3" in lines
+    assert "2 failed with mesh_broken" in lines
+    assert any(line.startswith("[red]b3[/red]: mesh.obj: a face names vertex 9") for line in lines)
+    assert "1 × it got smaller" in lines
+
+
+def test_status_as_json_is_one_document(tmp_path):
+    result = invoke("status", write_output(tmp_path, [refined("a1"), failed("b2")]), "--json")
+    summary = json.loads(result.output)
+    assert summary["overall"]["counts"] == {"refined": 1, "kept": 0, "failed": 1}
+    assert summary["overall"]["figures"]["iou_2d"]["after"] == 0.75
+
+
+@pytest.mark.parametrize("file_format", ["obj", "ply", "glb"])
+def test_export_writes_files_that_others_read(tmp_path, file_format):
+    names = ["0146", "../../etc/passwd", "a b/ü😀", "A", "a"]
+    write_output(tmp_path / "out", [refined(name, scale=1 + i) for i, name in enumerate(names)] + [failed("z")])
+    result = invoke("export", tmp_path / "out", tmp_path / "meshes", "--format", file_format)
+    assert result.exit_code == 0, result.output
+    index = list(csv.DictReader((tmp_path / "meshes" / "index.csv").open(encoding="utf-8", newline="")))
+    assert sorted(row["instance_id"] for row in index) == sorted(names)
+    assert {path.name for path in (tmp_path / "meshes").iterdir()} == {row["file"] for row in index} | {"index.csv"}
+    for row in index:
+        scale = 1 + names.index(row["instance_id"])
+        mesh = trimesh.load(tmp_path / "meshes" / row["file"], force="mesh", process=False)
+        assert mesh.vertices == pytest.approx(VERTICES * scale)
+        assert (mesh.faces == FACES).all()
+        assert (row["status"], float(row["iou_2d_after"])) == ("refined", 0.75)
+
+
+def test_export_takes_the_newest_row_and_only_what_is_asked_for(tmp_path):
+    out = write_output(tmp_path / "out", [refined("a"), refined("b")])
+    write_output(out, [refined("a", scale=3.0)], run_id="20260102T000000Z-000000")
+    result = invoke("export", out, tmp_path / "meshes", "--id", "a")
+    assert result.exit_code == 0
+    assert {path.name for path in (tmp_path / "meshes").iterdir()} == {"a.obj", "index.csv"}
+    mesh = trimesh.load(tmp_path / "meshes" / "a.obj", process=False)
+    assert mesh.vertices == pytest.approx(VERTICES * 3)
+    missing = invoke("export", out, tmp_path / "meshes", "--id", "a", "--id", "nobody")
+    assert missing.exit_code == 1
+    assert "1 of the instances asked for" in missing.output
+
+
+def test_export_with_coarse_reads_the_mesh_the_manifest_named(tmp_path):
+    coarse = tmp_path / "coarse.obj"
+    trimesh.Trimesh(VERTICES * 0.5, FACES, process=False).export(coarse)
+    write_output(tmp_path / "out", [refined("a")], coarse=str(coarse))
+    assert invoke("export", tmp_path / "out", tmp_path / "meshes", "--with-coarse").exit_code == 0
+    mesh = trimesh.load(tmp_path / "meshes" / "a.coarse.obj", process=False)
+    assert mesh.vertices == pytest.approx(VERTICES * 0.5)
+    coarse.unlink()
+    gone = invoke("export", tmp_path / "out", tmp_path / "again", "--with-coarse")
+    assert gone.exit_code == 1
+    assert "a: its coarse mesh cannot be read any more" in gone.output
+    assert (tmp_path / "again" / "a.obj").exists()
+
+
+def test_compact_says_what_it_did(tmp_path):
+    out = write_output(tmp_path, [refined("a"), refined("b")])
+    write_output(out, [refined("a", scale=3.0)], run_id="20260102T000000Z-000000")
+    result = invoke("compact", out)
+    assert result.exit_code == 0, result.output
+    assert "2 files" in result.output
+    assert "2 rows, 1 superseded ones dropped" in result.output
+
+
+def write_manifest(folder, lines):
+    trimesh.Trimesh(VERTICES, FACES, process=False).export(folder / "m.obj")
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8, 4), 255, np.uint8)).save(folder / "i.png")
+    manifest = folder / "manifest.csv"
+    header = "instance_id,mesh_uri,image_uri,azimuth,elevation,distance,symmetry_axis,colour"
+    manifest.write_text("\n".join([header, *lines]) + "\n")
+    return manifest
+
+
+def test_validate_names_every_bad_row(tmp_path):
+    (tmp_path / "torn.obj").write_text("v 1 2\nf 1 2 3\n")
+    manifest = write_manifest(
+        tmp_path,
+        [
+            "0146,m.obj,i.png,1,2,3,z,red",
+            "gone,nowhere.obj,i.png,1,2,3,z,red",
+            "nan,m.obj,i.png,nan,2,3,z,red",
+            "axis,m.obj,i.png,1,2,3,q,red",
+            "torn,torn.obj,i.png,1,2,3,z,red",
+        ],
+    )
+    result = invoke("validate", manifest, "--json")
+    found = json.loads(result.output)
+    assert result.exit_code == 1
+    assert (found["rows"], found["bad"]) == (5, 3)
+    assert [(f["row"], f["instance_id"], f["kind"]) for f in found["findings"]] == [
+        (2, "gone", "missing_file"),
+        (3, "nan", "camera_invalid"),
+        (4, "axis", "row_invalid"),
+    ]
+    deep = json.loads(invoke("validate", manifest, "--json", "--deep").output)
+    assert [f["kind"] for f in deep["findings"]][-1] == "mesh_broken"
+    shown = invoke("validate", manifest, "--show", "1")
+    assert "3 of 5 rows cannot be refined" in shown.output
+    assert "nowhere.obj" in shown.output
+    assert "camera_invalid" not in shown.output
+    assert "colour" in shown.output
+
+
+def test_validate_of_good_rows_ends_well(tmp_path):
+    manifest = write_manifest(tmp_path, ["0146,m.obj,i.png,1,2,3,z,red", "b,m.obj,i.png,,,,,red"])
+    result = invoke("validate", manifest, "--deep")
+    assert result.exit_code == 0, result.output
+    assert "all 2 rows can be refined" in result.output
+    assert invoke("validate", tmp_path / "nothing.csv").exit_code == 2
+
+
+def test_synth_run_says_where_the_manifest_lies(tmp_path):
+    result = invoke("synth", tmp_path / "data", "--count", "2", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    assert "2 instances" in result.output
+    assert invoke("validate", next((tmp_path / "data").glob("manifest.*")), "--deep").exit_code == 0
