@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import socket
 import subprocess
@@ -45,8 +46,13 @@ class S3Server:
 
     def make_bucket(self, name: str) -> str:
         """`s3://name`, made."""
+        self._filesystem.mkdir(name)
+        return f"s3://{name}"
+
+    @functools.cached_property
+    def _filesystem(self) -> fsspec.AbstractFileSystem:
         options = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-        fs = fsspec.filesystem(
+        return fsspec.filesystem(
             "s3",
             endpoint_url=self.endpoint,
             key=ACCESS_KEY,
@@ -55,8 +61,6 @@ class S3Server:
             config_kwargs=options,
             skip_instance_cache=True,
         )
-        fs.mkdir(name)
-        return f"s3://{name}"
 
     def stop(self) -> None:
         self.process.terminate()

@@ -3,6 +3,7 @@
 import os
 import pickle
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -261,12 +262,21 @@ def test_faults_that_do_not_pass_end_in_a_bounded_time(s3_folder):
         assert len(proxy.requests) == retry.POLICY.attempts
 
 
-def test_a_stalled_store_is_given_up_and_asked_again(s3_folder, monkeypatch):
+@pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "POST"])
+def test_a_stalled_store_is_given_up_and_asked_again(s3_folder, monkeypatch, method):
     monkeypatch.setattr(remote, "READ_TIMEOUT", 0.5)
-    with FaultProxy(s3_folder.s3_endpoint, lambda method, path, number: "stall" if number == 0 else None) as proxy:
+    monkeypatch.setattr(remote, "ANSWER_TIMEOUT", 1.0)
+    stalls = iter([True])
+    fault = lambda m, path, number: "stall" if m == method and next(stalls, False) else None  # noqa: E731
+    with FaultProxy(s3_folder.s3_endpoint, fault) as proxy:
         storage = Storage(s3_folder.uri, proxy.endpoint)
+        start = time.monotonic()
         storage.write("a", b"1")
-        assert s3_folder.read("a") == b"1"
+        assert storage.read("a") == b"1"
+        assert storage.exists("a")
+        storage.delete("a")
+        assert not s3_folder.exists("a")
+        assert time.monotonic() - start < 10
         assert [f for _, _, f in proxy.requests].count("stall") == 1
 
 

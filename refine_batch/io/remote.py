@@ -23,6 +23,9 @@ from refine_batch.io.uri import is_http, redact_uri, scheme
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 30.0
+# The HTTP client's own timeouts do not cover a put that waits for "100 Continue"; this bounds a whole exchange.
+ANSWER_TIMEOUT = 60.0
+SLOWEST_UPLOAD = 256 << 10  # bytes per second
 # Requests in flight per process: listings and stamps come from this many threads.
 CONNECTIONS = 32
 
@@ -66,10 +69,16 @@ def _new_filesystem(uri: str, protocol: str, s3_endpoint: str | None) -> fsspec.
         ) from error
 
 
+# File systems of the parent process. Letting them go would close their connections through the event loop's epoll
+# object, which both processes share: the parent would no longer hear from its own sockets.
+_inherited: list[dict] = []
+
+
 def _after_fork() -> None:
-    global _cache_lock
+    global _cache, _cache_lock
+    _inherited.append(_cache)
+    _cache = {}
     _cache_lock = threading.Lock()  # another thread may have held it
-    _cache.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -127,7 +136,7 @@ async def _get_object(fs, path: str, options: dict[str, str], limit: int | None)
     bucket, key, version = fs.split_path(path)
     if version:
         options = options | {"VersionId": version}
-    answer = await fs._call_s3("get_object", Bucket=bucket, Key=key, **options)
+    answer = await asyncio.wait_for(fs._call_s3("get_object", Bucket=bucket, Key=key, **options), ANSWER_TIMEOUT)
     try:
         if limit is not None and answer["ContentLength"] > limit:
             return None
@@ -138,9 +147,20 @@ async def _get_object(fs, path: str, options: dict[str, str], limit: int | None)
 
 def write(uri: str, endpoint: str | None, data: bytes) -> None:
     fs = filesystem(uri, endpoint)
-    if scheme(uri) != "s3":
+    if scheme(uri) == "s3":
+        fs.pipe_file(key_of(uri), data, timeout=_upload_timeout(data))
+    else:
         fs.makedirs(fs._parent(key_of(uri)), exist_ok=True)
-    fs.pipe_file(key_of(uri), data)
+        fs.pipe_file(key_of(uri), data)
+
+
+def _upload_timeout(data: bytes) -> float:
+    return ANSWER_TIMEOUT + len(data) / SLOWEST_UPLOAD
+
+
+def _call(fs, method: str, **request: Any) -> dict[str, Any]:
+    """One S3 request by its boto name."""
+    return fsspec.asyn.sync(fs.loop, fs._call_s3, method, timeout=ANSWER_TIMEOUT, **request)
 
 
 def create(uri: str, endpoint: str | None, data: bytes) -> bool:
@@ -156,13 +176,13 @@ def create(uri: str, endpoint: str | None, data: bytes) -> bool:
         return True
     bucket, key, _ = fs.split_path(key_of(uri))
     try:
-        fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        _call(fs, "put_object", Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
     except OSError as error:
         if isinstance(error, FileExistsError) or _code(error) in ("PreconditionFailed", "412"):
             return False
         if _code(error) not in ("NotImplemented", "501"):
             raise
-        fs.pipe_file(key_of(uri), data)
+        write(uri, endpoint, data)
     return True
 
 
@@ -175,9 +195,8 @@ def delete(uris: list[str], endpoint: str | None) -> None:
                 fs.rm_file(key_of(uri))
         return
     split = [fs.split_path(key_of(uri)) for uri in uris]
-    answer = fs.call_s3(
-        "delete_objects", Bucket=split[0][0], Delete={"Objects": [{"Key": key} for _, key, _ in split], "Quiet": True}
-    )
+    objects = [{"Key": key} for _, key, _ in split]
+    answer = _call(fs, "delete_objects", Bucket=split[0][0], Delete={"Objects": objects, "Quiet": True})
     errors = [e for e in answer.get("Errors", ()) if e.get("Code") not in ("NoSuchKey", "404")]
     if errors:
         message = f"{errors[0].get('Code')}: {errors[0].get('Message')}"
@@ -192,7 +211,7 @@ def info(uri: str, endpoint: str | None) -> dict[str, Any]:
     bucket, key, version = fs.split_path(key_of(uri))
     if not key:
         raise FileNotFoundError(uri)
-    answer = fs.call_s3("head_object", Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
+    answer = _call(fs, "head_object", Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
     return {"ETag": answer.get("ETag"), "LastModified": answer.get("LastModified"), "size": answer["ContentLength"]}
 
 
@@ -215,7 +234,7 @@ def s3_pages(folder: str, endpoint: str | None, start_after: str | None = None) 
     if start_after:
         request["StartAfter"] = start_after
     while True:
-        page = retrying(lambda: filesystem(folder, endpoint).call_s3("list_objects_v2", **request))
+        page = retrying(lambda: _call(filesystem(folder, endpoint), "list_objects_v2", **request))
         yield [(f"{bucket}/{o['Key']}", o.get("ETag", "")) for o in page.get("Contents", ())]
         if not page.get("IsTruncated"):
             return
