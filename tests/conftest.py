@@ -7,8 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 import s3_server
+import shape_checks
+from jaxtyping import install_import_hook
 
 from refine_batch.io.storage import Storage
+
+# Before any test imports these modules.
+install_import_hook(shape_checks.CHECKED, "shape_checks.check")
 
 _numbers = itertools.count()
 

@@ -10,7 +10,7 @@ Renderers return the optical depth S = −ln(1 − α) = Σ softplus(x), which s
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int32
@@ -22,6 +22,7 @@ from refine_batch.errors import UsageError
 MIN_ALPHA = 1e-4
 
 
+@runtime_checkable
 class SilhouetteRenderer(Protocol):
     """Optical depth of N views of M meshes, differentiable in the x and y of the points.
 
