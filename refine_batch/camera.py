@@ -7,6 +7,7 @@ up, square images. `project` is the only place where object space becomes image 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,22 +60,38 @@ class Camera:
             )
 
     def mirrored(self, normal: tuple[float, float, float]) -> Camera:
-        """The camera reflected in the plane through the origin with this unit `normal` (its image is then flipped)."""
-        position = camera_position(self)
+        """The camera reflected in the plane through the origin with this unit `normal`.
+
+        Its image of the reflected object is this camera's image of the object with left and right swapped, for every
+        plane: a reflection that turns the up direction over (normal y) is made good by the roll.
+        """
         n = np.asarray(normal, dtype=np.float64)
-        x, y, z = position - 2.0 * float(position @ n) * n
-        return Camera(
-            azimuth=math.degrees(math.atan2(x, z)),
-            elevation=math.degrees(math.asin(max(-1.0, min(1.0, y / self.distance)))),
-            distance=self.distance,
-            fov=self.fov,
-        )
+        reflection = np.eye(3) - 2.0 * np.outer(n, n)
+        x, y, z = reflection @ camera_position(self)
+        azimuth = math.degrees(math.atan2(x, z))
+        elevation = math.degrees(math.asin(max(-1.0, min(1.0, y / self.distance))))
+        # Three reflected axes make a left-handed frame. Turning x back is what swaps left and right.
+        side = -reflection @ _axes(self)[:, 0]
+        across, up, _ = _axes(Camera(azimuth, elevation, self.distance)).T
+        roll = math.degrees(math.atan2(side @ up, side @ across))
+        return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y)
 
 
 def camera_position(camera: Camera) -> np.ndarray:
     """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a)."""
     a, e = math.radians(camera.azimuth), math.radians(camera.elevation)
     return camera.distance * np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
+
+
+def _axes(camera: Camera) -> np.ndarray:
+    """(3, 3) float64 with the camera's x, y and z axes in object space as columns."""
+    return cameras_from_parameters(_table([camera])).rotation[0].numpy()
+
+
+def _table(cameras: Sequence[Camera]) -> Float[Tensor, "n 7"]:
+    """The cameras' numbers as rows of float64, in the order of `cameras_from_parameters`."""
+    rows = [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y] for c in cameras]
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
 
 
 @dataclass(frozen=True)
@@ -97,13 +114,9 @@ class Cameras:
         return Cameras(self.rotation[index], self.translation[index], self.focal[index], self.offset[index])
 
 
-def stack_cameras(cameras: list[Camera], device: torch.device | str = "cpu") -> Cameras:
+def stack_cameras(cameras: Sequence[Camera], device: torch.device | str = "cpu") -> Cameras:
     """`Cameras` of a list of `Camera`, float32 on `device`."""
-    table = torch.tensor(
-        [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y] for c in cameras],
-        dtype=torch.float64,
-    ).reshape(-1, 7)
-    stacked = cameras_from_parameters(table)
+    stacked = cameras_from_parameters(_table(cameras))
     return Cameras(*(t.to(device=device, dtype=torch.float32) for t in vars(stacked).values()))
 
 

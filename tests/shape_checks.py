@@ -6,7 +6,8 @@ from beartype import BeartypeConf, beartype
 CHECKED = (
     "refine_batch.camera",
     "refine_batch.losses",
-    "refine_batch.mesh",
+    "refine_batch.mesh.batch",
+    "refine_batch.mesh.topology",
     "refine_batch.networks",
     "refine_batch.render.hard",
     "refine_batch.render.pixels",
