@@ -124,8 +124,8 @@ def cameras_from_parameters(parameters: Float[Tensor, "n 7"]) -> Cameras:
     """`Cameras` of rows (azimuth, elevation, distance, fov, roll, offset_x, offset_y), differentiable in all of them.
 
     With C the position and up = +y: z = −C/|C|, x = normalise(up × z), y = z × x, R = [x y z] as columns, T = −C·R, as
-    PyTorch3D's `look_at_view_transform` has it; the roll turns x and y in their plane. Looking straight up or down, where
-    up × z vanishes, x is taken as the limit for an elevation that approaches ±90°.
+    PyTorch3D's `look_at_view_transform` has it; the roll turns x and y in their plane. Looking straight up or down,
+    where up × z vanishes, x is taken as the limit for an elevation that approaches ±90°.
     """
     azimuth, elevation, distance, fov, roll, offset_x, offset_y = parameters.unbind(-1)
     a, e, r = torch.deg2rad(azimuth), torch.deg2rad(elevation), torch.deg2rad(roll)

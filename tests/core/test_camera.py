@@ -102,7 +102,7 @@ def test_roll_is_about_the_principal_point_and_the_offset_is_added_last(camera):
     plain = projected(replace(camera, roll=0, offset_x=0, offset_y=0), points)
     r = math.radians(camera.roll)
     turned = plain[:, :2] @ np.array([[math.cos(r), -math.sin(r)], [math.sin(r), math.cos(r)]])
-    expected = turned + [camera.offset_x, camera.offset_y]
+    expected = turned + np.array([camera.offset_x, camera.offset_y])
     np.testing.assert_allclose(projected(camera, points)[:, :2], expected, atol=1e-9)
 
 
@@ -148,10 +148,10 @@ def test_mirrored_camera_of_a_symmetric_object_gives_the_flipped_image(camera, a
 
 
 def test_pixel_of_a_known_point():
-    """A small triangle at NDC (−0.5, 0.25) is seen in the column right of the middle and the row above it."""
+    """A small triangle about (0.5, 0.25, 1), at NDC (−0.5, 0.25), is seen right of the middle and above it."""
     size = 32
-    corner = np.array([[-0.5, 0.25, 1.0]]) * [-1, 1, 1] + 0.04 * np.array([[-1, -1, 0], [1, -1, 0], [0, 1.5, 0]])
-    [image] = hard_silhouettes(Mesh(corner, [[0, 1, 2]]), [Camera(0, 0, 2, fov=90)], size)
+    corners = np.array([0.5, 0.25, 1.0]) + 0.12 * np.array([[-1, -1, 0], [1, -1, 0], [0, 2, 0]])
+    [image] = hard_silhouettes(Mesh(corners, np.array([[0, 1, 2]])), [Camera(0, 0, 2, fov=90)], size)
     rows, columns = np.nonzero(image)
     # 1 − (2j + 1)/H = −0.5 and 1 − (2i + 1)/H = 0.25 between the centres of two pixels.
     assert columns.mean() == pytest.approx((1.5 * size - 1) / 2, abs=0.5)
