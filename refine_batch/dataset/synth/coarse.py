@@ -69,7 +69,7 @@ def _tessellate(solid: Manifold, random: np.random.Generator) -> tuple[np.ndarra
         length *= math.sqrt(fine.num_vert() / wanted)
         fine = solid.refine_to_length(length)
     mesh = fine.to_mesh()
-    return np.asarray(mesh.vert_properties[:, :3], dtype=np.float64), np.asarray(mesh.tri_verts, dtype=np.int32)
+    return np.array(mesh.vert_properties[:, :3], dtype=np.float64), np.array(mesh.tri_verts, dtype=np.int32)
 
 
 def _edge_matrix(faces: np.ndarray, count: int) -> sparse.csr_matrix:

@@ -60,6 +60,8 @@ def table(r: Random) -> list[Part]:
         ]
         return [*parts, Part(revolved(profile), essential=True, tone=1)]
     x, z = length / 2 * r.uniform(0.6, 0.88), width / 2 * r.uniform(0.6, 0.85)
+    if round_top:
+        x, z = 0.7 * x, 0.7 * z
     thickness, taper, splay = r.uniform(0.025, 0.06), r.uniform(0.5, 1.0), r.uniform(1.0, 1.15)
     segments = 4 if r.random() < 0.5 else 12
     for side in (-1, 1):
@@ -69,7 +71,8 @@ def table(r: Random) -> list[Part]:
         parts.append(Part(both(leg), tone=1))
     if r.random() < 0.4:
         shelf = height * r.uniform(0.2, 0.5)
-        parts.append(Part(slab(2 * x, (shelf, shelf + 0.035), 2 * z), tone=2))
+        spread = 1 + (splay - 1) * (1 - shelf / height)
+        parts.append(Part(slab(2 * x * spread, (shelf, shelf + 0.035), 2 * z * spread), tone=2))
     return parts
 
 
@@ -146,18 +149,16 @@ def airplane(r: Random) -> list[Part]:
     ]  # fmt: skip
     parts = [Part(revolved(profile, 24).rotate((0.0, 0.0, -90.0)), essential=True)]
     span, sweep, chord, tip = r.uniform(0.35, 0.55), r.uniform(0.0, 0.28), r.uniform(0.16, 0.26), r.uniform(0.3, 0.8)
-    root, rise, thick = r.uniform(0.02, 0.14), r.uniform(-0.02, 0.12), r.uniform(0.012, 0.022)
-    parts.append(Part(_wings(_fin(root, chord, sweep, tip, span), thick, rise), essential=True, tone=1))
+    root, climb, thick = r.uniform(0.02, 0.14), r.uniform(-0.02, 0.12), r.uniform(0.012, 0.022)
+    parts.append(Part(_wings(_fin(root, chord, sweep, tip, span), thick, climb), essential=True, tone=1))
     parts.append(Part(prism(_fin(-0.34, 0.14, 0.1, 0.6, 0.2), 0.012), tone=2))
     lift = r.choice([0.0, 0.15])
     tail = _wings(_fin(-0.36 - 0.5 * lift, 0.11, 0.08, 0.6, span * r.uniform(0.3, 0.45)), 0.01)
     parts.append(Part(tail.translate((0.0, lift, 0.0)), tone=2))
     if r.random() < 0.7:
         z, size = span * r.uniform(0.3, 0.45), r.uniform(0.025, 0.04)
-        x = root - sweep * z / span
-        parts.append(
-            Part(both(rod((x - 0.06, -size * 0.9, z), (x + 0.09, -size * 0.9, z), size, size * 0.8, 16)), tone=1)
-        )
+        x, y = root - sweep * z / span, climb * z - 0.85 * size
+        parts.append(Part(both(rod((x - 0.06, y, z), (x + 0.09, y, z), size, size * 0.8, 16)), tone=1))
     return parts
 
 

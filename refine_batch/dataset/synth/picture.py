@@ -24,6 +24,8 @@ def picture(parts: list[Part], placement: np.ndarray, camera: Camera, image_size
     solid = union(painted).transform(placement).calculate_normals(0, _SMOOTH_BELOW)
     colours = _palette(max(part.tone for part in parts) + 1, random)
     corners, normals, faces, tones = _surface(solid, tone_of)
+    front = _faces_camera(corners[faces], camera)
+    faces, tones = np.ascontiguousarray(faces[front]), tones[front]
     rows, columns, face, weights = _seen(corners, faces, camera, 2 * image_size)
     toned = sum(weights[:, k, None] * normals[faces[face, k]] for k in range(3))
     colour = colours[tones[face]] * _light(toned, camera, random)[:, None]
@@ -49,10 +51,16 @@ def _palette(count: int, random: np.random.Generator) -> np.ndarray:
 def _surface(solid: Manifold, tone_of: dict[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Positions and normals (one per corner that differs), faces, and each face's tone."""
     mesh = solid.to_mesh()
-    table = np.asarray(mesh.vert_properties)
+    table = np.array(mesh.vert_properties)
     runs = np.diff(np.asarray(mesh.run_index)) // 3
     tones = np.repeat([tone_of.get(int(i), 0) for i in mesh.run_original_id], runs)
-    return table[:, :3].astype(np.float32), table[:, 3:6], np.asarray(mesh.tri_verts).astype(np.int32), tones
+    return table[:, :3].astype(np.float32), table[:, 3:6], np.array(mesh.tri_verts, dtype=np.int32), tones
+
+
+def _faces_camera(triangles: np.ndarray, camera: Camera) -> np.ndarray:
+    """(F,) bool of (F, 3, 3): a closed surface hides the faces turned away, which then need not be drawn."""
+    a, b, c = np.moveaxis(triangles, 1, 0)
+    return np.einsum("fc,fc->f", np.cross(b - a, c - a), camera_position(camera).astype(np.float32) - a) > 0
 
 
 def _seen(corners: np.ndarray, faces: np.ndarray, camera: Camera, size: int):
