@@ -34,6 +34,9 @@ class PaperOptions(_Options):
     """Options of `--method refine`, the paper's network trained per instance."""
 
     learning_rate: float = Field(7e-5, gt=0, description="Adam's, the authors' value.")
+    learning_rate_decay: float = Field(
+        1.0, gt=0, le=1, description="The learning rate falls to this share of itself over the run; the paper's is constant."
+    )
     weights: LossWeights = LossWeights()
     sigma: float = Field(1e-4, gt=0, description="Softness of the silhouette, squared NDC; PyTorch3D's default.")
     symmetry_views: int = Field(1, ge=1, description="Azimuths of the image-symmetry loss; the authors use 1.")
@@ -57,6 +60,32 @@ class PaperOptions(_Options):
         return self.model_copy(update={"zero_start": False, "log_space": False})
 
 
+class LargeStepsWeights(_Options):
+    """Weights of the losses of `large-steps`."""
+
+    silhouette: float = Field(2000.0, ge=0)
+    displacement: float = Field(30.0, ge=0)
+    laplacian: float = Field(10.0, ge=0)
+    normal_consistency: float = Field(10.0, ge=0)
+    vertex_symmetry: float = Field(100.0, ge=0)
+    image_symmetry: float = Field(200.0, ge=0)
+
+
+class LargeStepsOptions(_Options):
+    """Options of `--method large-steps`, which moves the vertices themselves."""
+
+    learning_rate: float = Field(0.06, gt=0, description="Of the smooth coordinates, at the start.")
+    learning_rate_decay: float = Field(0.1, gt=0, le=1, description="Share of it that is left at the end.")
+    smoothness: float = Field(20.0, ge=0, description="λ of I + λL: how far a vertex takes its neighbours along.")
+    weights: LargeStepsWeights = LargeStepsWeights()
+    coarse_share: float = Field(0.6, ge=0, le=1, description="Share of the steps at the low resolution.")
+    coarse_size: float = Field(0.5, gt=0, le=1, description="The low resolution, as a share of the image size.")
+    sigma_start: float = Field(1e-3, gt=0, description="Softness of the silhouette at the start, squared NDC.")
+    sigma_end: float = Field(2e-5, gt=0, description="Softness from the end of the low resolution on.")
+    symmetry_azimuths: int = Field(1, ge=1, description="Azimuths of the symmetry views, which are taken in rotation.")
+    symmetry_bias: float = Field(1.0, gt=0, description="Squared distance beyond which a vertex counts as asymmetric.")
+
+
 class RefineConfig(_Options):
     """Everything that a refined mesh depends on besides the instance itself."""
 
@@ -76,6 +105,7 @@ class RefineConfig(_Options):
         False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."
     )
     paper: PaperOptions = PaperOptions()
+    large_steps: LargeStepsOptions = LargeStepsOptions()
 
     def config_hash(self) -> str:
         """16 hex digits over every option and the algorithm's version."""

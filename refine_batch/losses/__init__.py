@@ -4,7 +4,7 @@ Every loss is unweighted and gives one value per instance.
 """
 
 from refine_batch.losses.displacement import displacement_loss
-from refine_batch.losses.image_symmetry import SymmetryViews, image_symmetry_loss
+from refine_batch.losses.image_symmetry import SymmetryViews, image_symmetry_loss, symmetry_directions
 from refine_batch.losses.laplacian import laplacian_loss
 from refine_batch.losses.normal_consistency import normal_consistency_loss
 from refine_batch.losses.silhouette import silhouette_loss
@@ -17,5 +17,6 @@ __all__ = [
     "laplacian_loss",
     "normal_consistency_loss",
     "silhouette_loss",
+    "symmetry_directions",
     "vertex_symmetry_loss",
 ]

@@ -18,9 +18,10 @@ ELEVATIONS = (-45.0, 45.0)
 DISTANCE = 1.9
 
 
-def symmetry_azimuths(count: int) -> list[float]:
-    """Azimuths of the views, degrees: 15 for one, else evenly from 15 to 75."""
-    return [15.0] if count == 1 else np.linspace(15.0, 75.0, count).tolist()
+def symmetry_directions(count: int) -> list[tuple[float, float]]:
+    """(azimuth, elevation) of the 2·count views, degrees: azimuth 15 for one, else evenly from 15 to 75."""
+    azimuths = [15.0] if count == 1 else np.linspace(15.0, 75.0, count).tolist()
+    return [(azimuth, elevation) for azimuth in azimuths for elevation in ELEVATIONS]
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,13 @@ class SymmetryViews:
 
     @classmethod
     def of(
-        cls, normals: Sequence[tuple[float, float, float]], azimuth_count: int, device: torch.device | str = "cpu"
+        cls,
+        normals: Sequence[tuple[float, ...]],
+        directions: Sequence[tuple[float, float]],
+        device: torch.device | str = "cpu",
     ) -> SymmetryViews:
         """The views for one unit normal per instance; (0, 0, 0) means that it has no symmetry plane."""
-        views = [
-            Camera(azimuth, elevation, DISTANCE)
-            for azimuth in symmetry_azimuths(azimuth_count)
-            for elevation in ELEVATIONS
-        ]
+        views = [Camera(azimuth, elevation, DISTANCE) for azimuth, elevation in directions]
         seen = [(i, n) for i, n in enumerate(normals) if any(n)]
         return cls(
             cameras=stack_cameras([view for _ in seen for view in views], device),

@@ -28,9 +28,16 @@ def vertex_symmetry_loss(
 
     0 for an instance whose normal is zero: it has no symmetry plane. Gradients reach both ends of d.
     """
+    squared = symmetric_distance(vertices, normal, batch)
+    loss = -bias * torch.log(confidence.clamp_min(MIN_CONFIDENCE)) + confidence * squared
+    return batch.vertex_mean(loss) * (normal != 0).any(dim=1)
+
+
+def symmetric_distance(
+    vertices: Float[Tensor, "b v 3"], normal: Float[Tensor, "b 3"], batch: MeshBatch
+) -> Float[Tensor, "b v"]:
+    """d²: squared distance of every reflected vertex to the nearest vertex of the same mesh."""
     mirrored = reflect(vertices, normal)
     nearest = nearest_vertices(vertices, batch.vertex_mask, mirrored)
     partner = torch.gather(vertices, 1, nearest[..., None].expand(-1, -1, 3))
-    squared = (mirrored - partner).square().sum(dim=-1)
-    loss = -bias * torch.log(confidence.clamp_min(MIN_CONFIDENCE)) + confidence * squared
-    return batch.vertex_mean(loss) * (normal != 0).any(dim=1)
+    return (mirrored - partner).square().sum(dim=-1)

@@ -78,6 +78,7 @@ class Method(Protocol):
 # Loaded by name on first use, so that a method's requirements are only needed by those who choose it.
 BUILT_IN = {
     "refine": "refine_batch.methods.refine:refine",
+    "large-steps": "refine_batch.methods.large_steps:large_steps",
 }
 
 

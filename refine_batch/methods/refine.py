@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.camera import project, stack_cameras
+from refine_batch.camera import project
 from refine_batch.config import PaperOptions, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.losses import (
@@ -23,17 +23,18 @@ from refine_batch.losses import (
     laplacian_loss,
     normal_consistency_loss,
     silhouette_loss,
+    symmetry_directions,
     vertex_symmetry_loss,
 )
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.scene import Scene
 from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
 from refine_batch.render import load_renderer
-from refine_batch.render.warp_rasterise import Shade, rasterise
 from refine_batch.seeding import instance_seed
 
 DEFAULT_STEPS = 400
-NORMALS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "none": (0.0, 0.0, 0.0)}
+LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
 
 
 def refine(
@@ -41,20 +42,23 @@ def refine(
 ) -> list[MethodOutput | InstanceError]:
     """Train one network per instance for `config.steps` steps; each returns its iterate of lowest total loss."""
     options = config.paper.exact() if config.paper_exact else config.paper
-    objective = Objective.of(instances, config, options, device)
+    scene = Scene.of(instances, load_renderer(config.renderer), device)
+    objective = Objective.of(scene, options)
     parameters = stack_parameters(
         [initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start) for i in instances],
         device,
     )
     optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)
     image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
-    sample_points = project(objective.batch.vertices, objective.cameras)[..., :2]
+    sample_points = project(scene.batch.vertices, scene.cameras)[..., :2]
     steps = config.steps or DEFAULT_STEPS
-    best = Best.start(objective.batch)
+    best = Best.start(scene.batch)
     curve = torch.empty((steps, len(instances)), device=device)
     for step in range(steps):
-        displacement, confidence = refine_vertices(parameters, image, objective.batch, sample_points)
-        vertices = objective.batch.vertices + displacement
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate * options.learning_rate_decay ** (step / steps)
+        displacement, confidence = refine_vertices(parameters, image, scene.batch, sample_points)
+        vertices = scene.batch.vertices + displacement
         terms = objective(vertices, displacement, confidence)
         total = terms.sum(dim=0)
         curve[step] = total.detach()
@@ -65,64 +69,44 @@ def refine(
     return best.outputs(instances, curve, steps)
 
 
-LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
-
-
 @dataclass(frozen=True, eq=False)
 class Objective:
     """The six weighted losses of a batch, as one function of the vertices."""
 
-    batch: MeshBatch
-    cameras: object
-    mask: Float[Tensor, "b h h"]
-    normal: Float[Tensor, "b 3"]
+    scene: Scene
     views: SymmetryViews
-    weights: Float[Tensor, " losses"]
+    weights: Float[Tensor, "losses 1"]
     options: PaperOptions
-    image_size: int
-    renderer: object
 
     @classmethod
-    def of(
-        cls, instances: Sequence[PreparedInstance], config: RefineConfig, options: PaperOptions, device: torch.device
-    ) -> Objective:
-        normals = [NORMALS[i.symmetry_axis] for i in instances]
+    def of(cls, scene: Scene, options: PaperOptions) -> Objective:
+        weights = [getattr(options.weights, name) for name in LOSSES]
         return cls(
-            batch=MeshBatch.of([i.mesh for i in instances], device),
-            cameras=stack_cameras([i.camera for i in instances], device),
-            mask=torch.from_numpy(np.stack([i.mask for i in instances])).to(device, torch.float32),
-            normal=torch.tensor(normals, device=device),
-            views=SymmetryViews.of(normals, options.symmetry_views, device),
-            weights=torch.tensor([getattr(options.weights, name) for name in LOSSES], device=device),
+            scene=scene,
+            views=scene.symmetry_views(symmetry_directions(options.symmetry_views)),
+            weights=torch.tensor(weights, device=scene.batch.device)[:, None],
             options=options,
-            image_size=config.image_size,
-            renderer=load_renderer(config.renderer),
         )
 
     def __call__(
         self, vertices: Float[Tensor, "b v 3"], displacement: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"]
     ) -> Float[Tensor, "losses b"]:
         """The weighted losses in the order of `LOSSES`, one column per instance."""
-        batch, views, options = self.batch, self.views, self.options
-        size, view_count = len(batch), len(views.mesh_of_view)
-        own = torch.arange(size, dtype=torch.int32, device=vertices.device)
-        mesh_of_view = torch.cat([own, views.mesh_of_view, views.mesh_of_view])
-        seen = vertices[views.mesh_of_view.long()]
-        mirrored_points = project(seen, views.mirrored)
-        points = torch.cat([project(vertices, self.cameras), project(seen, views.cameras), mirrored_points])
-        depth = self.renderer(points, batch.faces, batch.face_count, mesh_of_view, self.image_size, options.sigma)
-        front, straight, mirrored = depth.split([size, view_count, view_count])
-        face = rasterise(mirrored_points, batch.faces, batch.face_count, views.mesh_of_view, self.image_size)
-        shown = Shade.apply(confidence, mirrored_points, batch.faces, views.mesh_of_view, face, 1.0)
+        scene, options, batch = self.scene, self.options, self.scene.batch
+        size = scene.mask.shape[-1]
+        depth = scene.render(vertices, self.views, size, options.sigma)
+        shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         terms = [
-            silhouette_loss(front, self.mask, options.log_space),
+            silhouette_loss(depth.front, scene.mask, options.log_space),
             displacement_loss(displacement, batch),
             laplacian_loss(vertices, batch),
             normal_consistency_loss(vertices, batch),
-            vertex_symmetry_loss(vertices, confidence, self.normal, batch, options.symmetry_bias),
-            image_symmetry_loss(straight, mirrored, shown, face >= 0, views, size, options.symmetry_bias),
+            vertex_symmetry_loss(vertices, confidence, scene.normal, batch, options.symmetry_bias),
+            image_symmetry_loss(
+                depth.straight, depth.mirrored, shown, on_object, self.views, len(batch), options.symmetry_bias
+            ),
         ]
-        return torch.stack(terms) * self.weights[:, None]
+        return torch.stack(terms) * self.weights
 
 
 @dataclass(eq=False)
