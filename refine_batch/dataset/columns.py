@@ -1,0 +1,147 @@
+"""The manifest's columns: their types, what may stand in their place, and how it is brought to them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from refine_batch.errors import UsageError
+from refine_batch.io.uri import is_absolute, redact, resolve
+
+CAMERA = ("azimuth", "elevation", "distance")
+NUMBERS = (*CAMERA, "fov", "roll", "offset_x", "offset_y")
+URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
+# The camera's columns may hold nulls but must be there: a manifest whose "azimut" is misspelt must not run as one
+# whose cameras are unknown.
+REQUIRED = ("instance_id", "mesh_uri", "image_uri", *CAMERA)
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field(n, pa.string(), nullable=n != "instance_id")
+        for n in ("instance_id", "mesh_uri", "image_uri", "mask_uri")
+    ]
+    + [pa.field(n, pa.float64()) for n in NUMBERS]
+    + [pa.field(n, pa.string()) for n in ("symmetry_axis", "ground_truth_uri", "category")]
+)
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise UsageError unless the required columns are there, each column once."""
+    unknown = [n for n in names if n not in MANIFEST_SCHEMA.names]
+    missing = [n for n in REQUIRED if n not in names]
+    if missing:
+        raise UsageError(f"{where} has no column {missing[0]}{_hint(missing, unknown, names)}")
+    repeated = next((n for i, n in enumerate(names) if n in names[:i] and n in MANIFEST_SCHEMA.names), None)
+    if repeated:
+        raise UsageError(f"{where} has the column {repeated} more than once")
+
+
+def _hint(missing: Sequence[str], unknown: Sequence[str], names: Sequence[str]) -> str:
+    if len(names) == 1 and re.search(r"[;\t|]", names[0]):
+        return f", only {names[0]!r}: its fields must be separated by commas"
+    by_shape = {re.sub(r"[\W_]", "", n).lower(): n for n in unknown}
+    close = difflib.get_close_matches(re.sub(r"[\W_]", "", missing[0]).lower(), by_shape, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean its column {by_shape[close[0]]!r}?"
+    if missing[0] in CAMERA:
+        return " (it may be left empty: such cameras are estimated)"
+    return f"; it has {', '.join(map(repr, names))}" if names else ""
+
+
+def check_type(name: str, dtype: pa.DataType, where: str) -> None:
+    """Raise UsageError unless `coerce` could bring a column of this type to the manifest's."""
+    if pa.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    text = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+    if pa.types.is_null(dtype) or text or (number and name in NUMBERS):
+        return
+    wanted = "numbers" if name in NUMBERS else "text"
+    why = " (as a number it would have lost its leading zeros)" if name == "instance_id" and number else ""
+    raise UsageError(f"{where}: column {name} must hold {wanted}, not {dtype}{why}")
+
+
+def coerce(name: str, array: pa.Array, first_row: int, where: str) -> pa.Array:
+    """A column brought to its type in MANIFEST_SCHEMA; `first_row` is the number of its first row, for messages."""
+    check_type(name, array.type, where)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if name not in NUMBERS:
+        text = array.cast(pa.string())
+        return text if name == "instance_id" else _empty_to_null(text)
+    if pa.types.is_null(array.type) or not _is_text(array.type):
+        return array.cast(pa.float64(), safe=False)
+    return _parse_numbers(name, array.cast(pa.string()), first_row, where)
+
+
+def _is_text(dtype: pa.DataType) -> bool:
+    return pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+
+
+def _empty_to_null(text: pa.Array) -> pa.Array:
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(text), ""), pa.scalar(None, pa.string()), text)
+
+
+_NUMBER = r"(?i)^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf|infinity)$"
+
+
+def _parse_numbers(name: str, text: pa.Array, first_row: int, where: str) -> pa.Array:
+    trimmed = _empty_to_null(pc.utf8_trim_whitespace(text))
+    valid = pc.fill_null(pc.match_substring_regex(trimmed, _NUMBER), True)
+    if not pc.all(valid, min_count=0).as_py():
+        at = pc.index(valid, False).as_py()
+        raise not_a_number(name, first_row + at, text[at].as_py(), where)
+    return pc.replace_substring_regex(trimmed, r"^\+", "").cast(pa.float64())
+
+
+def parse_number(name: str, value: object, row: int, where: str) -> float | None:
+    """One JSON value as a number; text is read as `coerce` reads it."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return _parse_numbers(name, pa.array([value], pa.string()), row, where)[0].as_py()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value) if abs(value) < 1e308 or isinstance(value, float) else math.inf
+    raise not_a_number(name, row, value, where)
+
+
+def not_a_number(name: str, row: int, value: object, where: str) -> UsageError:
+    return UsageError(f"{where}: column {name}, row {row}: {redact(repr(value))[:80]} is not a number")
+
+
+def absolute(uris: pa.Array, folder: str) -> pa.Array:
+    """URIs resolved against `folder`; one that means nothing stays as it is, for its row to fail."""
+    simple = pc.and_not(pc.match_substring_regex(uris, _PLAIN), pc.match_substring_regex(uris, _DOTS_OR_NUL))
+    joined = pc.if_else(
+        pc.match_substring_regex(uris, r"^(/|s3://)"),
+        uris,
+        pc.binary_join_element_wise(folder.rstrip("/"), uris, "/"),
+    )
+    odd = pc.indices_nonzero(pc.fill_null(pc.invert(simple), False)).to_pylist()
+    if not odd:
+        return joined
+    chosen = joined.to_pylist()
+    for i in odd:
+        chosen[i] = _resolve_or_keep(folder, uris[i].as_py())
+    return pa.array(chosen, pa.string())
+
+
+# A relative path, an absolute one or an S3 URI whose text needs no change but the folder before it.
+_PLAIN = r"^(s3://[^/]+/|/)?[^/]+(/[^/]+)*$"
+_DOTS_OR_NUL = r"(^|/)\.\.?(/|$)|\x00"
+
+
+def _resolve_or_keep(folder: str, uri: str) -> str:
+    try:
+        return resolve(folder, uri)
+    except UsageError:
+        return uri if is_absolute(uri) else f"{folder}/{uri}"
+
+
+def ignored(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(n for n in dict.fromkeys(names) if n not in MANIFEST_SCHEMA.names)
