@@ -65,7 +65,7 @@ def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: L
         image=rgb,
         mask=object_mask(rgb, opaque, mask, image_name, mask_name),
         camera=row.camera(),
-        symmetry_axis=row.symmetry_axis or "z",
+        symmetry_axis=row.axis(),
         ground_truth=ground_truth,
         category=row.category,
     )
