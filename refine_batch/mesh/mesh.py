@@ -26,11 +26,17 @@ class Mesh:
 
     def __post_init__(self):
         vertices = np.ascontiguousarray(self.vertices, dtype=np.float32)
-        faces = np.ascontiguousarray(self.faces, dtype=np.int32)
+        indices = np.asarray(self.faces)
         if vertices.ndim != 2 or vertices.shape[1] != 3:
             raise ValueError(f"Mesh: expected vertices of shape (V, 3), got {vertices.shape}")
-        if faces.ndim != 2 or faces.shape[1] != 3:
-            raise ValueError(f"Mesh: expected faces of shape (F, 3), got {faces.shape}")
+        if indices.ndim != 2 or indices.shape[1] != 3:
+            raise ValueError(f"Mesh: expected faces of shape (F, 3), got {indices.shape}")
+        if indices.size and indices.dtype.kind not in "iu":
+            raise ValueError(f"Mesh: expected faces of an integer type, got {indices.dtype}")
+        # Before they become int32, in which a large index could wrap round into the valid range.
+        if indices.size and (indices.min() < -(2**31) or indices.max() >= 2**31):
+            raise ValueError(f"Mesh: vertex indices from {indices.min()} to {indices.max()} do not fit int32")
+        faces = np.ascontiguousarray(indices, dtype=np.int32)
         object.__setattr__(self, "vertices", vertices)
         object.__setattr__(self, "faces", faces)
 
@@ -39,7 +45,7 @@ class Mesh:
         if len(self.vertices) == 0 or len(self.faces) == 0:
             raise InstanceError(
                 ErrorKind.MESH_EMPTY,
-                f"{name}: the mesh has {len(self.vertices)} vertices and {len(self.faces)} faces; it needs some of both",
+                f"{name}: the mesh has {len(self.vertices)} vertices and {len(self.faces)} faces; it needs both",
             )
         if not np.isfinite(self.vertices).all():
             bad = int((~np.isfinite(self.vertices)).any(axis=1).sum())
@@ -51,6 +57,5 @@ class Mesh:
                 f"{name}: a face names vertex {high if high >= len(self.vertices) else low}, "
                 f"but the mesh has vertices 0 to {len(self.vertices) - 1}",
             )
-        extent = float((self.vertices.max(axis=0) - self.vertices.min(axis=0)).max())
-        if extent == 0.0:
+        if (self.vertices.max(axis=0) == self.vertices.min(axis=0)).all():
             raise InstanceError(ErrorKind.MESH_BROKEN, f"{name}: all vertices lie at one point")
