@@ -59,9 +59,18 @@ class Request:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connection to Ray, made by `connect`; `own` where this process started it."""
+    """A connection to Ray, made by `connect`.
+
+    Parameters
+    ----------
+    own
+        Whether the cluster was started for this run.
+    borrowed
+        Whether the process was connected before and stays so.
+    """
 
     own: bool
+    borrowed: bool = False
 
     def nodes(self) -> dict[str, dict[str, float]]:
         """Resources of every living node, by node id."""
@@ -94,10 +103,11 @@ class Cluster:
         return request
 
     def close(self) -> None:
-        """Leave the cluster, and end it where this process started it."""
+        """Leave the cluster, and end it where it was started for this run."""
         import ray
 
-        ray.shutdown()
+        if not self.borrowed:
+            ray.shutdown()
 
 
 def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:
@@ -112,7 +122,8 @@ def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:
 def connect(address: str | None) -> Cluster:
     """Attach to the cluster at `address` (`auto`, HOST:PORT), or start a private one (`local`).
 
-    None attaches to the running cluster, if there is one, and else starts a private one.
+    None attaches to the running cluster, if there is one, and else starts a private one. A process that is connected
+    already stays with its cluster.
 
     Raises
     ------
@@ -123,6 +134,8 @@ def connect(address: str | None) -> Cluster:
         os.environ.setdefault(name, value)
     import ray
 
+    if ray.is_initialized():
+        return Cluster(own=False, borrowed=True)
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     wanted = address or os.environ.get("RAY_ADDRESS") or None
     if wanted and wanted.startswith("ray://"):

@@ -118,7 +118,8 @@ class Dispatch:
         busy = bool(self._pool.of("busy")) or bool(self._writing)
         if self._stop:
             return not busy or self._stop.overdue
-        return self._plan.exhausted and not self.ledger.waiting and not busy
+        reserved = any(worker.upcoming for worker in self._pool.of("idle"))
+        return self._plan.exhausted and not self.ledger.waiting and not busy and not reserved
 
     def _choose_batch_size(self) -> int:
         if self._options.batch_size != "auto":
@@ -141,7 +142,7 @@ class Dispatch:
         return max(1, self._request.slots(self._nodes.values()))
 
     def _scale(self) -> None:
-        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("busy"))
+        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy"))
         waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
         target = self._target()
         self._pool.scale(min(target, len(self._pool.of("busy")) + waiting))

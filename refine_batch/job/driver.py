@@ -198,6 +198,10 @@ class _Run:
             record.message = f"stopped by {self._stop.signal}; the same command goes on from here"
         elif problem is not None:
             record.outcome, record.exit_status, record.message = "failed", 1, problem
+        elif sum(counts.values()) + plan.skipped != rows:
+            left = rows - sum(counts.values()) - plan.skipped
+            record.outcome, record.exit_status = "failed", 1
+            record.message = f"{left} rows were left undone; the same command does them"
         else:
             record.outcome = "finished"
             within = failed <= self._options.max_failed_fraction * rows

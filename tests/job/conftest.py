@@ -22,7 +22,10 @@ HERE = Path(__file__).parent
 def ray_folder() -> Iterator[str]:
     """A folder for Ray's sessions: short, because socket paths have to be."""
     folder = tempfile.mkdtemp(prefix="rb-")
-    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.delenv("RAY_ADDRESS", raising=False)
+        yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -47,8 +50,17 @@ def ray_address(ray_folder, importable_stubs) -> Iterator[str]:
             "num_gpus": 0,
             "include_dashboard": False,
             "object_store_memory": 100 << 20,
-            "_temp_dir": ray_folder,
         },
     )
     yield cluster.address
     cluster.shutdown()
+
+
+@pytest.fixture(scope="session")
+def ray_connection(ray_address) -> Iterator[str]:
+    """This process stays connected to the private cluster, so that each run need not begin with it."""
+    from refine_batch.job.cluster import connect
+
+    cluster = connect(ray_address)
+    yield ray_address
+    cluster.close()

@@ -18,11 +18,11 @@ CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples
 
 
 @pytest.fixture
-def run(ray_address):
+def run(ray_connection):
     """`driver.run` on the test's cluster."""
 
     def go(manifest, output, config=CONFIG, **options):
-        settings = {"address": ray_address, "actors": 2, "batch_size": 3, "instance_timeout": 20.0} | options
+        settings = {"actors": 1, "batch_size": 3, "instance_timeout": 20.0} | options
         return driver.run(str(manifest), str(output), config, RunOptions(**settings))
 
     return go
@@ -69,37 +69,72 @@ def test_rows_are_refined_once_and_then_not_again(tmp_path, run, monkeypatch):
     assert run(manifest, output).record.not_in_manifest == 6
 
 
-def test_one_broken_instance_of_each_kind_costs_no_other(tmp_path, run):
+def interleaved(faults):
+    """Good instances, and one of each fault between them."""
+    good = [f"good-{number}" for number in range(len(faults))]
+    return good, [name for pair in zip(good, faults, strict=True) for name in (pair[0], f"{pair[1]}-x")]
+
+
+def check_rows(output, ids, faults):
+    """One row per id; those of `faults` (kind, attempts) failed as expected, all others are refined."""
+    assert sorted(row["instance_id"] for row in result_rows(output)) == sorted(ids)
+    rows = {row["instance_id"]: row for row in result_rows(output)}
+    for name, row in rows.items():
+        fault = name.removesuffix("-x")
+        if fault not in faults:
+            assert row["status"] == "refined", row["error_message"]
+            continue
+        assert (row["status"], row["error_kind"], row["attempts"]) == ("failed", *faults[fault]), row["error_message"]
+        assert row["error_message"]
+        assert row["vertices"] is None
+    return rows
+
+
+def test_what_a_method_raises_costs_no_other_instance(tmp_path, run):
     faults = {
         "raise": ("internal", 1),
         "refuse": ("diverged", 1),
         "nan": ("diverged", 1),
         "memory": ("out_of_memory", 1),
         "quit": ("internal", 1),
+    }
+    _, ids = interleaved(faults)
+    outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", batch_size=5, max_failed_fraction=0.5)
+    rows = check_rows(tmp_path / "out", ids, faults)
+    assert "no luck with [this] one" in rows["raise-x"]["error_message"]
+    assert outcome.exit_status == 0, "5 of 10 failed, and half of them may"
+    assert outcome.record.counts == {"refined": 5, "kept": 0, "failed": 5}
+
+
+def test_what_ends_its_process_costs_no_other_instance(tmp_path, run):
+    ids = ["good-1", "exit-x", "good-2"]
+    outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", actors=1)
+    assert outcome.record.outcome == "finished", outcome.record.message
+    check_rows(tmp_path / "out", ids, {"exit": ("process_died", 4)})
+    assert outcome.exit_status == 1
+    assert outcome.record.totals["faults"] == 4
+
+
+@pytest.mark.slow
+def test_every_way_to_lose_a_process(tmp_path, run):
+    faults = {
         "exit": ("process_died", 3),
         "kill": ("process_died", 3),
+        "segv": ("process_died", 3),
         "hang": ("timeout", 3),
     }
-    good = [f"good-{number}" for number in range(8)]
-    ids = [name for pair in zip(good, faults, strict=True) for name in (pair[0], f"{pair[1]}-x")]
-    manifest = write_manifest(tmp_path, ids)
-
-    outcome = run(manifest, tmp_path / "out", batch_size=2, instance_timeout=1.5, max_failed_fraction=0.5)
-
-    rows = {row["instance_id"]: row for row in result_rows(tmp_path / "out")}
-    assert sorted(rows) == sorted(ids)
-    assert len(result_rows(tmp_path / "out")) == len(ids)
-    assert {name for name, row in rows.items() if row["status"] == "refined"} == set(good)
-    for fault, (kind, attempts) in faults.items():
-        row = rows[f"{fault}-x"]
-        assert (row["status"], row["error_kind"]) == ("failed", kind), row["error_message"]
-        assert row["attempts"] == attempts
-        assert row["error_message"]
-        assert row["vertices"] is None
-    assert "no luck with [this] one" in rows["raise-x"]["error_message"]
+    _, ids = interleaved(faults)
+    run(write_manifest(tmp_path, ids), tmp_path / "out", batch_size=2, instance_timeout=2.0)
+    rows = check_rows(tmp_path / "out", ids, faults)
     assert "--instance-timeout" in rows["hang-x"]["error_message"]
-    assert outcome.exit_status == 0, "8 of 16 failed, and half of them may"
-    assert outcome.record.counts == {"refined": 8, "kept": 0, "failed": 8}
+
+
+def test_what_hangs_is_ended(tmp_path, run):
+    ids = ["hang-x", "good-1", "good-2"]
+    outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", batch_size=1, instance_timeout=1.0)
+    assert outcome.record.outcome == "finished", outcome.record.message
+    rows = check_rows(tmp_path / "out", ids, {"hang": ("timeout", 2)})
+    assert "not done after 1 s (--instance-timeout)" in rows["hang-x"]["error_message"]
 
 
 def test_failed_rows_are_left_alone_retried_or_forced(tmp_path, run):
@@ -181,9 +216,10 @@ def test_actors_that_cannot_start_end_the_run(tmp_path, run):
     assert result_rows(tmp_path / "out") == []
 
 
-def test_a_method_that_kills_every_actor_ends_the_run(tmp_path, run):
+def test_a_method_that_kills_every_actor_ends_the_run(tmp_path, run, monkeypatch):
+    monkeypatch.setattr("refine_batch.job.dispatch.PATIENCE", 0)
     manifest = write_manifest(tmp_path, [f"exit-{number}" for number in range(50)])
-    outcome = run(manifest, tmp_path / "out", batch_size=50, actors=1, limit=50)
+    outcome = run(manifest, tmp_path / "out", batch_size=50, actors=1)
     assert outcome.exit_status == 1
     assert "process_died" in outcome.record.message
 
