@@ -17,8 +17,8 @@ SAMPLES = 20_000
 def inside_kernel(mesh: wp.uint64, points: wp.array[wp.vec3], reach: wp.float32, inside: wp.array[wp.int32]):
     i = wp.tid()
     query = wp.mesh_query_point_sign_winding_number(mesh, points[i], reach)
-    if query.result and query.sign < 0.0:
-        inside[i] = 1
+    if query.result and query.sign < 0.0:  # type: ignore[attr-defined]
+        inside[i] = 1  # type: ignore[index]
 
 
 def is_watertight(mesh: Mesh) -> bool:

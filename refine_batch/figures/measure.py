@@ -60,15 +60,18 @@ class Evaluator:
         there = self._tree.query(cloud)[0]
         back = cKDTree(cloud).query(self._cloud)[0]
         some = min(earth_mover.SAMPLES, self._samples)
-        volume = solid(mesh) if self._solid is not None else None
         return Figures(
             iou_2d=iou,
             chamfer_l2=chamfer_l2(there, back),
             f_score=f_score(there, back),
             emd=earth_mover.emd(cloud[:some], self._cloud[:some]),
-            iou_3d=iou_3d(volume, self._solid, self._seed) if volume is not None else None,
+            iou_3d=self._iou_3d(mesh),
             iou_multiview=iou_multiview(self._silhouettes, mesh, self._views),
         )
+
+    def _iou_3d(self, mesh: Mesh) -> float | None:
+        volume = solid(mesh) if self._solid is not None else None
+        return iou_3d(volume, self._solid, self._seed) if volume is not None and self._solid is not None else None
 
     def _sample(self, mesh: Mesh, stream: int) -> np.ndarray:
         # The two clouds are drawn independently: with one seed a mesh measured against itself would be too good.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import Instance
+from refine_batch.instance import Instance, SymmetryAxis
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import FileTooLargeError, StorageError, fetch, redact
@@ -40,48 +42,58 @@ def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: L
     problem = row.problem()
     if problem is not None:
         raise problem
-    mesh = _load_mesh(row.mesh_uri, "mesh_uri", s3_endpoint, limits)
-    image_name = redact(row.image_uri)
-    pixels = {"max_pixels": limits.image_pixels, "max_bytes": limits.image_bytes}
-    rgb, opaque = parse_image(
-        _fetch(row.image_uri, "image_uri", s3_endpoint, limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE),
-        image_name,
-        **pixels,
-    )
-    mask, mask_name = None, None
-    if row.mask_uri:
-        mask_name = redact(row.mask_uri)
-        mask = parse_mask(
-            _fetch(row.mask_uri, "mask_uri", s3_endpoint, limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE),
-            mask_name,
-            **pixels,
-        )
-    ground_truth = None
-    if row.ground_truth_uri:
-        ground_truth = _load_mesh(row.ground_truth_uri, "ground_truth_uri", s3_endpoint, limits)
+    files = _Files(row, s3_endpoint, limits)
+    mesh = files.mesh("mesh_uri")
+    rgb, opaque = files.image()
     return Instance(
         instance_id=row.instance_id,
         mesh=mesh,
         image=rgb,
-        mask=object_mask(rgb, opaque, mask, image_name, mask_name),
+        mask=object_mask(rgb, opaque, files.mask(), files.name("image_uri"), files.name("mask_uri")),
         camera=row.camera(),
-        symmetry_axis=row.axis(),
-        ground_truth=ground_truth,
+        symmetry_axis=cast(SymmetryAxis, row.axis()),
+        ground_truth=files.mesh("ground_truth_uri") if row.ground_truth_uri else None,
         category=row.category,
     )
 
 
-def _load_mesh(uri: str, column: str, s3_endpoint: str | None, limits: Limits) -> Mesh:
-    data = _fetch(uri, column, s3_endpoint, limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
-    return parse_mesh(data, redact(uri), max_faces=limits.faces, max_bytes=limits.mesh_bytes)
+@dataclass(frozen=True)
+class _Files:
+    """The files of one row, each asked for by its column."""
 
+    row: ManifestRow
+    s3_endpoint: str | None
+    limits: Limits
 
-def _fetch(uri: str, column: str, s3_endpoint: str | None, max_bytes: int, too_large: ErrorKind) -> bytes:
-    try:
-        return fetch(uri, s3_endpoint=s3_endpoint, max_bytes=max_bytes)
-    except FileNotFoundError as error:
-        raise InstanceError(ErrorKind.MISSING_FILE, f"{redact(uri)}: no such file (column {column})") from error
-    except FileTooLargeError as error:
-        raise InstanceError(too_large, f"{error} (column {column})") from error
-    except StorageError as error:
-        raise InstanceError(ErrorKind.STORAGE, f"{error} (column {column})") from error
+    def name(self, column: str) -> str:
+        """The column's URI as it may be shown."""
+        return redact(getattr(self.row, column) or "")
+
+    def mesh(self, column: str) -> Mesh:
+        data = self._fetch(column, self.limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
+        return parse_mesh(data, self.name(column), max_faces=self.limits.faces, max_bytes=self.limits.mesh_bytes)
+
+    def image(self) -> tuple[np.ndarray, np.ndarray | None]:
+        data = self._fetch("image_uri", self.limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)
+        return parse_image(
+            data, self.name("image_uri"), max_pixels=self.limits.image_pixels, max_bytes=self.limits.image_bytes
+        )
+
+    def mask(self) -> np.ndarray | None:
+        if not self.row.mask_uri:
+            return None
+        data = self._fetch("mask_uri", self.limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)
+        return parse_mask(
+            data, self.name("mask_uri"), max_pixels=self.limits.image_pixels, max_bytes=self.limits.image_bytes
+        )
+
+    def _fetch(self, column: str, max_bytes: int, too_large: ErrorKind) -> bytes:
+        try:
+            return fetch(getattr(self.row, column), s3_endpoint=self.s3_endpoint, max_bytes=max_bytes)
+        except FileNotFoundError as error:
+            text = f"{self.name(column)}: no such file (column {column})"
+            raise InstanceError(ErrorKind.MISSING_FILE, text) from error
+        except FileTooLargeError as error:
+            raise InstanceError(too_large, f"{error} (column {column})") from error
+        except StorageError as error:
+            raise InstanceError(ErrorKind.STORAGE, f"{error} (column {column})") from error

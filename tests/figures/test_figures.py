@@ -300,4 +300,4 @@ def test_before_and_after_of_a_usual_mesh_take_little_time():
     evaluator = Evaluator(mask, truth)
     evaluator.measure(coarse, Camera(0, 0, 3))
     evaluator.measure(truth, Camera(0, 0, 3))
-    assert time.process_time() - start < 3.0  # 0.9 s on one core of 2.x GHz
+    assert time.process_time() - start < 3.0  # 0.6 s where nothing else runs

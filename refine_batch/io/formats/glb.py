@@ -7,6 +7,7 @@ at. Compressed, quantised and sparse positions are refused with their names rath
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from refine_batch.io.formats.common import MeshFormatError, check_face_count
 
 MAGIC = b"glTF"
-_INDEX_TYPES = {5121: np.dtype("<u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4")}
+_INDEX_TYPES: dict[int, np.dtype] = {5121: np.dtype("<u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4")}
 _FLOAT = 5126
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _MAX_NODES = 100_000
@@ -71,7 +72,7 @@ class _Reader:
         vertices = np.concatenate([np.zeros((0, 3)), *self._vertices])
         return vertices, np.concatenate([np.zeros((0, 3), dtype=np.int64), *self._faces])
 
-    def _meshes(self):
+    def _meshes(self) -> Iterator[tuple[Any, np.ndarray]]:
         """(mesh index, 4×4 transform) of every node of the scene that has a mesh, parents before children."""
         nodes = self._gltf.get("nodes", [])
         if len(nodes) > _MAX_NODES:

@@ -158,10 +158,10 @@ class _BinaryRows:
     """The body of a binary PLY, read element by element."""
 
     def __init__(self, data: bytes, body: int, order: str):
-        self._data, self._at, self._order = data, body, order
+        self._data, self._at, self._order = data, body, order  # order: "<" or ">"
 
     def _type(self, code: str) -> np.dtype:
-        return np.dtype(code).newbyteorder(self._order)
+        return np.dtype(self._order + code)
 
     def _take(self, dtype: np.dtype, count: int) -> np.ndarray:
         if count < 0 or self._at + count * dtype.itemsize > len(self._data):
@@ -198,7 +198,7 @@ class _BinaryRows:
         start = self._at
         lengths = [len(values) for values in self._walk(element)]
         self._at = start
-        fields = []
+        fields: list[tuple] = []
         for i, p in enumerate(element.properties):
             if p.length is not None:
                 fields.append((f"n{i}", self._type(p.length)))
