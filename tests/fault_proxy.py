@@ -9,10 +9,13 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-SLOW_DOWN = (
-    b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>'
-)
-FAULTS = ("503", "500", "torn", "stall", "reset", "lost-answer")
+_ERROR = '<?xml version="1.0"?><Error><Code>{}</Code><Message>{}</Message></Error>'
+ERRORS = {
+    "403": _ERROR.format("AccessDenied", "Access Denied").encode(),
+    "500": _ERROR.format("InternalError", "We encountered an internal error. Please try again.").encode(),
+    "503": _ERROR.format("SlowDown", "Please reduce your request rate.").encode(),
+}
+FAULTS = ("503", "500", "403", "torn", "stall", "reset", "lost-answer")
 
 
 class FaultProxy:
@@ -60,8 +63,8 @@ class FaultProxy:
                     self.close_connection = True
                     self.connection.close()
                     return
-                if fault in ("503", "500"):
-                    self._answer(int(fault), {"Content-Type": "application/xml"}, SLOW_DOWN)
+                if fault in ("403", "500", "503"):
+                    self._answer(int(fault), {"Content-Type": "application/xml"}, ERRORS[fault])
                     return
                 status, headers, answer = self._forward(body)
                 if fault == "lost-answer":

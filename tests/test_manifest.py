@@ -441,4 +441,4 @@ def test_memory_does_not_grow_with_the_manifest(folder, monkeypatch, kind):
         count += batch.num_rows
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert count == 60_000
-    assert peak < 6 << 20  # all rows: about 18 MB
+    assert peak < 10 << 20  # all rows: 18 MB and more

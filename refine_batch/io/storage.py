@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
-from refine_batch.errors import RefineBatchError, UsageError
+from refine_batch.errors import RefineBatchError
 from refine_batch.io import local, remote
 from refine_batch.io.retry import retrying
 from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve
@@ -23,7 +23,19 @@ from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, r
 if TYPE_CHECKING:
     import fsspec
 
-__all__ = ["FileTooLargeError", "Stamp", "Storage", "StorageError", "StoredFile", "fetch", "redact", "resolve", "stamp"]
+__all__ = [
+    "AccessDeniedError",
+    "FileTooLargeError",
+    "Stamp",
+    "Storage",
+    "StorageError",
+    "StoredFile",
+    "failure",
+    "fetch",
+    "redact",
+    "resolve",
+    "stamp",
+]
 
 T = TypeVar("T")
 _DELETE_AT_ONCE = 1000
@@ -31,6 +43,10 @@ _DELETE_AT_ONCE = 1000
 
 class StorageError(RefineBatchError, OSError):
     """A store refused or failed for good, after every retry; the text holds no credentials."""
+
+
+class AccessDeniedError(StorageError):
+    """The store is there and works, but refuses."""
 
 
 class FileTooLargeError(StorageError):
@@ -257,13 +273,18 @@ def _guarded(verb: str, uri: str, operation: Callable[[], T]) -> T:
         return retrying(operation)
     except RefineBatchError:
         raise
-    except FileNotFoundError as error:
-        if verb == "write" or "bucket does not exist" in str(error):
-            raise StorageError(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}") from None
-        raise FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri)) from None
     except Exception as error:
         # `from None`: the chain below may hold signed URLs and request headers.
-        raise StorageError(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}") from None
+        raise failure(verb, uri, error) from None
+
+
+def failure(verb: str, uri: str, error: Exception) -> Exception:
+    """A store's failure as an error for people: FileNotFoundError, AccessDeniedError or StorageError."""
+    bucket_is_missing = "bucket does not exist" in str(error)
+    if isinstance(error, FileNotFoundError) and verb != "write" and not bucket_is_missing:
+        return FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri))
+    kind = AccessDeniedError if isinstance(error, PermissionError) else StorageError
+    return kind(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
@@ -277,10 +298,3 @@ def _reason(error: Exception) -> str:
         return "the store did not answer in time"
     text = redact(getattr(error, "strerror", None) or str(error)) or type(error).__name__
     return " ".join(text.split())[:300]
-
-
-def usage(error: Exception) -> UsageError:
-    """A storage failure that stops a run before it starts."""
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return UsageError(f"there is no file {error.filename}")
-    return UsageError(redact(str(error)))

@@ -1,0 +1,170 @@
+"""Identities of input files: right for every store, and with few requests."""
+
+import os
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pyarrow as pa
+import pytest
+from fault_proxy import FaultProxy
+
+from refine_batch.dataset import stamps as stamps_module
+from refine_batch.dataset.stamps import MISSING, UNREADABLE, InputStamper
+from refine_batch.io import retry
+from refine_batch.io.storage import Storage, StorageError
+
+
+def stamps(uris, endpoint=None, stamper=None):
+    return (stamper or InputStamper(endpoint)).stamps(pa.array(uris, pa.string())).to_pylist()
+
+
+def test_stamps_follow_files(storage):
+    for n in range(50):
+        storage.write(f"many/{n:03}.obj", f"{n}".encode())
+    storage.write("few/a.obj", b"a")
+    uris = [storage.path_of(f"many/{n:03}.obj") for n in range(50)]
+    uris += [
+        storage.path_of("few/a.obj"),
+        None,
+        storage.path_of("many/none.obj"),
+        storage.path_of("no/folder.obj"),
+        uris[0],
+    ]
+    first = stamps(uris, storage.s3_endpoint)
+    assert first[51:54] == [None, MISSING, MISSING]
+    assert first[54] == first[0]
+    assert len(set(first[:51])) > 1
+    assert not {MISSING, UNREADABLE, None} & set(first[:51])
+    assert stamps(uris, storage.s3_endpoint) == first
+    storage.write("many/007.obj", b"changed")
+    storage.write("few/a.obj", b"changed")
+    second = stamps(uris, storage.s3_endpoint)
+    assert [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b] == [7, 50]
+
+
+def test_a_file_has_one_stamp_however_it_is_found(s3_folder):
+    for n in range(40):
+        s3_folder.write(f"in/{n}", bytes([n]))
+    uris = [s3_folder.path_of(f"in/{n}") for n in range(40)]
+    listed = stamps(uris, s3_folder.s3_endpoint)
+    assert listed == [stamps([uri], s3_folder.s3_endpoint)[0] for uri in uris]
+    assert len(set(listed)) == 40
+
+
+def requests(proxy: FaultProxy) -> Counter:
+    return Counter("LIST" if "list-type=2" in path else method for method, path, _ in proxy.requests)
+
+
+def test_a_folder_is_listed_once_for_all_batches(s3_folder):
+    for n in range(120):
+        s3_folder.write(f"in/{n:03}", b"")
+    with FaultProxy(s3_folder.s3_endpoint) as proxy:
+        stamper = InputStamper(proxy.endpoint)
+        for start in range(0, 120, 40):
+            uris = [s3_folder.path_of(f"in/{n:03}") for n in range(start, start + 40)]
+            assert MISSING not in stamps(uris, stamper=stamper)
+        assert stamps([s3_folder.path_of("in/other")], stamper=stamper) == [MISSING]
+        assert requests(proxy) == {"LIST": 1}
+
+
+def test_one_file_per_folder_is_listed_from_above(s3_folder):
+    for n in range(60):
+        s3_folder.write(f"shapes/{n:03}/models/m.obj", b"")
+    with FaultProxy(s3_folder.s3_endpoint) as proxy:
+        uris = [s3_folder.path_of(f"shapes/{n:03}/models/m.obj") for n in range(60)]
+        assert MISSING not in stamps(uris, proxy.endpoint)
+        assert requests(proxy) == {"LIST": 1}
+
+
+def test_a_few_files_are_asked_for_singly(s3_folder):
+    for n in range(40):
+        s3_folder.write(f"in/{n}", b"")
+    with FaultProxy(s3_folder.s3_endpoint) as proxy:
+        assert MISSING not in stamps([s3_folder.path_of(f"in/{n}") for n in range(5)], proxy.endpoint)
+        assert requests(proxy) == {"HEAD": 5}
+
+
+def test_a_listing_ends_where_it_does_not_pay(s3_folder, monkeypatch):
+    monkeypatch.setattr(stamps_module, "_LIST_AT_LEAST", 0)
+    monkeypatch.setattr(stamps_module, "_LIST_PER_WANTED", 0.01)
+    pages = []
+
+    def page_of_one(folder, endpoint):
+        for n in range(200):
+            pages.append(n)
+            yield [(s3_folder.path_of(f"in/{n:03}").removeprefix("s3://"), "etag")]
+
+    monkeypatch.setattr(stamps_module.remote, "s3_pages", page_of_one)
+    for n in range(40):
+        s3_folder.write(f"in/{n:03}", b"")
+    stamper = InputStamper(s3_folder.s3_endpoint)
+    assert MISSING not in stamps([s3_folder.path_of(f"in/{n:03}") for n in range(40)], stamper=stamper)
+    assert len(pages) == 1
+
+
+def test_a_listing_that_is_refused_gives_way_to_single_looks(s3_folder):
+    for n in range(40):
+        s3_folder.write(f"in/{n}", b"")
+    with FaultProxy(s3_folder.s3_endpoint, lambda m, path, n: "403" if "list-type" in path else None) as proxy:
+        assert MISSING not in stamps([s3_folder.path_of(f"in/{n}") for n in range(40)], proxy.endpoint)
+        assert requests(proxy) == {"LIST": 1, "HEAD": 40}
+
+
+def test_a_store_that_is_down_is_an_error_and_no_change(s3_folder, monkeypatch):
+    """A run that took an outage for vanished inputs would replace good rows by failures."""
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=3, base=0.01))
+    with FaultProxy(s3_folder.s3_endpoint, lambda *request: "503") as proxy:
+        for count in (1, 50):
+            with pytest.raises(StorageError):
+                stamps([s3_folder.path_of(f"in/{n}") for n in range(count)], proxy.endpoint)
+
+
+def test_refused_files_are_told_from_missing_ones(s3_folder):
+    s3_folder.write("a", b"")
+    with FaultProxy(s3_folder.s3_endpoint, lambda *request: "403") as proxy:
+        assert stamps([s3_folder.path_of("a")], proxy.endpoint) == [UNREADABLE]
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("")
+    odd = [str(tmp_path), str(tmp_path / "pipe"), "s3://", "nonsense://x/y", "a\x00b", str(tmp_path / "file" / "below")]
+    assert stamps(odd) == [UNREADABLE, UNREADABLE, UNREADABLE, UNREADABLE, UNREADABLE, MISSING]
+
+
+def test_content_counts_where_a_server_tells_nothing_else():
+    content = {"/a.obj": b"one"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = content.get(self.path)
+            self.send_response(200 if body else 404)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def do_HEAD(self):
+            self.send_response(200 if self.path in content else 404)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        first = stamps([f"{base}/a.obj", f"{base}/b.obj"])
+        assert first[0].startswith("content:")
+        assert first[1] == MISSING
+        assert stamps([f"{base}/a.obj"]) == first[:1]
+        content["/a.obj"] = b"two"
+        assert stamps([f"{base}/a.obj"]) != first[:1]
+        server.shutdown()
+
+
+def test_other_stores():
+    storage = Storage("memory://stamps")
+    storage.write("a", b"1")
+    first = stamps(["memory://stamps/a", "memory://stamps/b"])
+    assert first[1] == MISSING
+    assert first[0] not in (MISSING, UNREADABLE)
