@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from refine_batch.camera import Camera, project, stack_cameras
 from refine_batch.dataset.synth.coarse import coarse_mesh
 from refine_batch.dataset.synth.families import FAMILIES
 from refine_batch.dataset.synth.picture import picture
-from refine_batch.dataset.synth.solids import union
+from refine_batch.dataset.synth.solids import painted
 from refine_batch.io.meshes import write_mesh
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
@@ -26,6 +28,8 @@ _COLUMNS = (
 )  # fmt: skip
 _NEAREST, _FARTHEST = 1.0, 2.2
 _MARGIN = 0.94
+# Files wait for a store (or a disk that syncs) while the next instance is made.
+_WRITERS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +63,12 @@ def make_instance(index: int, seed: int = 0, *, image_size: int = 224) -> SynthI
     category = str(order[index % len(order)])
     shape, coarse, view = (np.random.default_rng([seed, index, stream]) for stream in range(3))
     parts = FAMILIES[category](shape)
-    solid = union(parts)
+    solid, tone_of = painted(parts)
     low, high = np.reshape(solid.bounding_box(), (2, 3))
     scale = 1.0 / (high - low).max()
     placement = np.column_stack([np.eye(3) * scale, -scale * (low + high) / 2])
-    mesh = solid.transform(placement).to_mesh()
+    solid = solid.transform(placement)
+    mesh = solid.to_mesh()
     ground_truth = Mesh(np.array(mesh.vert_properties[:, :3]), np.array(mesh.tri_verts))
     camera = _framed(ground_truth, view)
     return SynthInstance(
@@ -71,7 +76,7 @@ def make_instance(index: int, seed: int = 0, *, image_size: int = 224) -> SynthI
         category=category,
         ground_truth=ground_truth,
         coarse=coarse_mesh(parts, placement, coarse),
-        image=picture(parts, placement, camera, image_size, view),
+        image=picture(solid, tone_of, camera, image_size, view),
         camera=camera,
     )
 
@@ -105,29 +110,35 @@ def write_dataset(directory: str | Path | Storage, count: int, seed: int = 0, *,
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(_COLUMNS)
-    for index in range(count):
-        rows.writerow(_write(storage, make_instance(index, seed, image_size=image_size)))
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        writing: deque[Future] = deque()
+        for index in range(count):
+            instance = make_instance(index, seed, image_size=image_size)
+            rows.writerow(_row(instance))
+            writing.append(pool.submit(_write, storage, instance))
+            if len(writing) > 2 * _WRITERS:
+                writing.popleft().result()
+        for written in writing:
+            written.result()
     storage.write(MANIFEST, table.getvalue().encode())
     return storage.path_of(MANIFEST)
 
 
-def _write(storage: Storage, instance: SynthInstance) -> list[str]:
-    """Put one instance's files and return its row."""
-    name = instance.instance_id
-    mesh, image, truth = f"meshes/{name}.ply", f"images/{name}.png", f"ground_truth/{name}.ply"
+def _paths(name: str) -> tuple[str, str, str]:
+    """Of the coarse mesh, the image and the ground truth, relative to the manifest."""
+    return f"meshes/{name}.ply", f"images/{name}.png", f"ground_truth/{name}.ply"
+
+
+def _row(instance: SynthInstance) -> list[str]:
+    mesh, image, truth = _paths(instance.instance_id)
+    camera = (str(value) for value in (instance.camera.azimuth, instance.camera.elevation, instance.camera.distance))
+    return [instance.instance_id, mesh, image, *camera, truth, instance.category]
+
+
+def _write(storage: Storage, instance: SynthInstance) -> None:
+    mesh, image, truth = _paths(instance.instance_id)
     png = io.BytesIO()
     Image.fromarray(instance.image).save(png, "PNG", compress_level=3)
     storage.write(mesh, write_mesh(instance.coarse, "ply"))
     storage.write(image, png.getvalue())
     storage.write(truth, write_mesh(instance.ground_truth, "ply"))
-    camera = instance.camera
-    return [
-        name,
-        mesh,
-        image,
-        str(camera.azimuth),
-        str(camera.elevation),
-        str(camera.distance),
-        truth,
-        instance.category,
-    ]

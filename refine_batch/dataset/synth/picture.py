@@ -7,23 +7,26 @@ import torch
 from manifold3d import Manifold
 
 from refine_batch.camera import Camera, camera_position, project, stack_cameras
-from refine_batch.dataset.synth.solids import Part, union
 from refine_batch.render.warp_rasterise import rasterise
 
 _SMOOTH_BELOW = 40.0  # degrees between faces: rounder than this is shaded round
 
 
-def picture(parts: list[Part], placement: np.ndarray, camera: Camera, image_size: int, random: np.random.Generator):
-    """(H, H, 4) uint8: the object that `parts` make up, lit from above the camera, one colour per tone.
+def picture(
+    solid: Manifold, tone_of: dict[int, int], camera: Camera, image_size: int, random: np.random.Generator
+) -> np.ndarray:
+    """(H, H, 4) uint8: the object, lit from above the camera, one colour per tone.
 
     Drawn at twice the resolution. As in the hard silhouette, a pixel belongs to the object where at least half of it is
     covered; its alpha is the share covered, elsewhere 0.
+
+    Parameters
+    ----------
+    solid, tone_of
+        As `painted` gives them, the solid moved to object coordinates.
     """
-    painted = [part.changed(part.solid.as_original()) for part in parts]
-    tone_of = {part.solid.original_id(): part.tone for part in painted}
-    solid = union(painted).transform(placement).calculate_normals(0, _SMOOTH_BELOW)
-    colours = _palette(max(part.tone for part in parts) + 1, random)
-    corners, normals, faces, tones = _surface(solid, tone_of)
+    colours = _palette(max(tone_of.values()) + 1, random)
+    corners, normals, faces, tones = _surface(solid.calculate_normals(0, _SMOOTH_BELOW), tone_of)
     front = _faces_camera(corners[faces], camera)
     faces, tones = np.ascontiguousarray(faces[front]), tones[front]
     rows, columns, face, weights = _seen(corners, faces, camera, 2 * image_size)

@@ -71,6 +71,12 @@ def both(solid: Manifold) -> Manifold:
     return solid + solid.mirror((0.0, 0.0, 1.0))
 
 
+def painted(parts: list[Part]) -> tuple[Manifold, dict[int, int]]:
+    """One closed surface round all parts that remembers them: each part's original id in it, and the part's tone."""
+    originals = [part.changed(part.solid.as_original()) for part in parts]
+    return union(originals), {part.solid.original_id(): part.tone for part in originals}
+
+
 def union(parts: list[Part]) -> Manifold:
     """One closed surface round all parts."""
     whole = parts[0].solid
