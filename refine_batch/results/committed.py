@@ -3,25 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 
+from refine_batch.dataset.hashing import HASH, hash_text
 from refine_batch.io.storage import Storage
+from refine_batch.results.index import IdSet, scan
+from refine_batch.results.schema import STATUSES
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CommittedIndex:
-    """Hashes of the newest rows' ids and fingerprints, sorted: about 45 bytes a row."""
+    """Hashes of the newest rows' ids and fingerprints: about 40 bytes an instance.
+
+    A row is done when the *newest* row of its instance has its fingerprint: where a manifest goes from A to B and back to
+    A, the last change is work too.
+    """
+
+    def __init__(self, ids: np.ndarray, fingerprints: np.ndarray, failed: np.ndarray, newest: datetime | None):
+        self._ids = IdSet(ids)
+        self._fingerprints = fingerprints[self._ids.order]
+        self._failed = failed[self._ids.order]
+        self._ids.order = np.empty(0, np.int64)
+        self._seen = np.zeros(len(self._ids), bool)
+        self._newest = newest
 
     @classmethod
     def load(cls, storage: Storage) -> CommittedIndex:
         """Read the key columns of an output's parts; empty where there is no output yet."""
-        raise NotImplementedError
+        scanned = scan(storage)
+        rows = scanned.rows[scanned.newest]
+        latest = int(rows["at"].max()) if len(rows) else 0
+        newest = _EPOCH + timedelta(microseconds=latest) if len(rows) and latest > -(2**60) else None
+        return cls(
+            np.ascontiguousarray(rows["id"], HASH),
+            np.ascontiguousarray(rows["fingerprint"]),
+            rows["status"] == STATUSES.index("failed"),
+            newest,
+        )
 
     def __len__(self) -> int:
         """Instances with a row."""
-        raise NotImplementedError
+        return len(self._ids)
 
     def missing(
         self,
@@ -32,17 +58,26 @@ class CommittedIndex:
         force: bool = False,
     ) -> np.ndarray:
         """(N,) bool: True where the row has to be refined. Remembers the ids for `not_in_manifest`."""
-        raise NotImplementedError
-
-    def failed(self, ids: pa.Array | Sequence[str]) -> np.ndarray:
-        """(N,) bool: True where the newest row of the id has the status `failed`."""
-        raise NotImplementedError
+        at = self._ids.find(hash_text(_text(ids)))
+        known = np.flatnonzero(at >= 0)
+        self._seen[at[known]] = True
+        missing = np.ones(len(at), bool)
+        if not force:
+            same = self._fingerprints[at[known]] == hash_text(_text(fingerprints))["high"][known]
+            if retry_failed:
+                same &= ~self._failed[at[known]]
+            missing[known] = ~same
+        return missing
 
     def not_in_manifest(self) -> int:
         """Instances of the output that no call of `missing` has named."""
-        raise NotImplementedError
+        return int(len(self._seen) - np.count_nonzero(self._seen))
 
     @property
     def newest(self) -> datetime | None:
         """The latest `refined_at` (UTC)."""
-        raise NotImplementedError
+        return self._newest
+
+
+def _text(values: pa.Array | Sequence[str]) -> pa.Array | pa.ChunkedArray:
+    return values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())

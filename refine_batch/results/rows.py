@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind
+from refine_batch.io.uri import redact, redact_uri
+from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA
 
 if TYPE_CHECKING:
     from refine_batch.instance import RefinedInstance
+
+_LONGEST_MESSAGE = 2000
+_CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
+_URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class RowContext:
     batch
         Name of the batch it was refined in.
     not_before
-        `refined_at` is at least this (UTC): with `CommittedIndex.newest`, a node whose clock is behind cannot write
+        `refined_at` is later than this (UTC): with `CommittedIndex.newest`, a node whose clock is behind cannot write
         a row that looks older than the one it replaces.
     """
 
@@ -44,14 +52,101 @@ class RowContext:
 
 def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> dict[str, Any]:
     """The row of one outcome, whatever its status. Meshes stay numpy arrays; URIs and messages are redacted."""
-    raise NotImplementedError
+    values = _common(row, context) | {
+        "status": refined.status,
+        "error_kind": None if refined.error_kind is None else str(refined.error_kind),
+        "error_message": _message(refined.error_message),
+        "kept_reason": _message(refined.kept_reason),
+        "steps": refined.steps,
+        "seconds": _finite(refined.seconds),
+        "device": refined.device,
+        "loss_total": _finite(refined.loss_total),
+        "loss_curve": refined.loss_curve,
+        "symmetry_confidence": refined.symmetry_confidence,
+        "camera_source": refined.camera_source,
+    }
+    if refined.camera is not None:
+        values |= {name: getattr(refined.camera, name) for name in _CAMERA}
+    if refined.mesh is not None:
+        values |= {"vertices": refined.mesh.vertices, "faces": refined.mesh.faces}
+    for figure in FIGURES:
+        values[f"{figure}_before"] = _finite(getattr(refined.before, figure))
+        values[f"{figure}_after"] = _finite(getattr(refined.after, figure))
+    values |= {f"loss_{name}": _finite(value) for name, value in refined.losses.items() if name in LOSSES}
+    others = [(name, _finite(value)) for name, value in refined.losses.items() if name not in LOSSES]
+    return values | {"other_losses": others or None}
 
 
 def failed_row(row: ManifestRow, kind: ErrorKind, message: str, context: RowContext, **values: Any) -> dict[str, Any]:
     """The row of an instance that gave no outcome at all; `values` fills further columns (`seconds`, `device`)."""
-    raise NotImplementedError
+    failure = {"status": "failed", "error_kind": str(kind), "error_message": _message(message)}
+    # The camera that was asked for helps to find the fault, but NaN is no value to hand on.
+    camera = {name: _finite(getattr(row, name)) for name in _CAMERA}
+    return _common(row, context) | camera | values | failure
+
+
+def _common(row: ManifestRow, context: RowContext) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    values = asdict(context)
+    not_before = values.pop("not_before")
+    uris = {name: None if (uri := getattr(row, name)) is None else redact_uri(uri) for name in _URIS}
+    return (
+        {"instance_id": row.instance_id, "category": row.category, "symmetry_axis": row.axis()}
+        | values
+        | uris
+        | {"refined_at": now if not_before is None else max(now, not_before + timedelta(microseconds=1))}
+    )
+
+
+def _message(text: str | None) -> str | None:
+    if text is None:
+        return None
+    text = redact(text).encode("utf-8", "replace").decode()
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a table of RESULT_SCHEMA; columns a row leaves out are null."""
-    raise NotImplementedError
+    """Rows as a table of RESULT_SCHEMA; columns a row leaves out are null.
+
+    `vertices` and `faces` are (N, 3) arrays, `symmetry_confidence` and `loss_curve` (N,) arrays or what numpy makes
+    such of.
+
+    Raises
+    ------
+    ValueError
+        A row has a column that the schema lacks, or an array of another shape.
+    """
+    unknown = {name for row in rows for name in row} - set(RESULT_SCHEMA.names)
+    if unknown:
+        raise ValueError(f"table_of: no such columns: {', '.join(sorted(unknown))}")
+    columns = []
+    for field in RESULT_SCHEMA:
+        values = [row.get(field.name) for row in rows]
+        if pa.types.is_list(field.type):
+            columns.append(_lists(field, values))
+        else:
+            columns.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(columns, schema=RESULT_SCHEMA)
+
+
+def _lists(field: pa.Field, values: Sequence[Any]) -> pa.Array:
+    """A list column straight from numpy, without a Python object per number."""
+    inner = field.type.value_type
+    width = inner.list_size if pa.types.is_fixed_size_list(inner) else 1
+    dtype = (inner.value_type if width > 1 else inner).to_pandas_dtype()
+    shape = (-1, width) if width > 1 else (-1,)
+    arrays = [np.empty(0, dtype) if v is None else np.ascontiguousarray(v, dtype=dtype) for v in values]
+    for array, value in zip(arrays, values, strict=True):
+        if value is not None and (array.ndim != len(shape) or (width > 1 and array.shape[1] != width)):
+            raise ValueError(f"table_of: {field.name}: expected shape {('N', *shape[1:])}, got {array.shape}")
+    flat = pa.array(np.concatenate([a.reshape(-1) for a in arrays]) if arrays else np.empty(0, dtype))
+    items = pa.FixedSizeListArray.from_arrays(flat, type=inner) if width > 1 else flat
+    offsets = np.cumsum([0, *(a.size // width for a in arrays)], dtype=np.int64)
+    if offsets[-1] >= 2**31:
+        raise ValueError(f"table_of: {field.name}: {offsets[-1]} values do not fit into one table; write fewer rows")
+    mask = pa.array([v is None for v in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), items, type=field.type, mask=mask)

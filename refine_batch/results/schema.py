@@ -4,13 +4,87 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+# Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
 SCHEMA_VERSION = 1
+_VERSION_KEY = b"refine_batch.schema_version"
+
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
 # Figures of which a smaller value is better.
 LOWER_IS_BETTER = frozenset({"chamfer_l2", "emd"})
 LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
 STATUSES = ("refined", "kept", "failed")
-# Columns that hold a mesh's worth of numbers per row; summaries never read them.
+# Columns that hold a mesh's worth of numbers per row; summaries never read them. They come last in the file, so that
+# all others lie together.
 HEAVY_COLUMNS = ("symmetry_confidence", "loss_curve", "vertices", "faces")
 
-RESULT_SCHEMA: pa.Schema = pa.schema([])
+_FIGURE_UNITS = {
+    "iou_2d": ("1", "IoU of the hard silhouette at the camera used and the mask"),
+    "chamfer_l2": ("object units² × 1000", "Chamfer-L2, both directions, clouds scaled to a largest extent of 2"),
+    "f_score": ("1", "F-score at 0.05, clouds scaled to a largest extent of 2"),
+    "emd": ("object units", "earth mover's distance, clouds scaled to a largest extent of 2"),
+    "iou_3d": ("1", "volumetric IoU, watertight meshes only"),
+    "iou_multiview": ("1", "silhouette IoU against the ground truth over 24 views"),
+}
+
+
+def _field(name: str, dtype: pa.DataType, description: str, unit: str | None = None, nullable: bool = True) -> pa.Field:
+    metadata = {"description": description} | ({"unit": unit} if unit else {})
+    return pa.field(name, dtype, nullable=nullable, metadata=metadata)
+
+
+def _fields() -> list[pa.Field]:
+    text, real = pa.string(), pa.float64()
+    return [
+        _field("instance_id", text, "the manifest's, as written", nullable=False),
+        _field("category", text, "the manifest's"),
+        _field("status", text, "refined, kept (the coarse mesh is returned) or failed", nullable=False),
+        _field("error_kind", text, "class of the failure; null unless failed"),
+        _field("error_message", text, "what was wrong, and where; null unless failed"),
+        _field("kept_reason", text, "why the coarse mesh was kept; null unless kept"),
+        _field("attempts", pa.int32(), "how often the instance was tried"),
+        _field("run_id", text, "the run that wrote this row: runs/<run_id>.json"),
+        _field("batch", text, "the batch the instance was refined in"),
+        _field("method", text, "the refinement method"),
+        _field("fingerprint", text, "hash of everything the result depends on"),
+        _field("config_hash", text, "hash of the configuration"),
+        _field("code_version", text, "version of this package"),
+        _field("refined_at", pa.timestamp("us", "UTC"), "when; the newest row of an instance_id is the truth", "UTC"),
+        _field("seconds", real, "this instance's share of its batch", "s"),
+        _field("steps", pa.int32(), "optimisation steps taken"),
+        _field("device", text, "cpu or cuda, and which"),
+        _field("node", text, "the machine"),
+        _field("mesh_uri", text, "the coarse mesh, absolute, without credentials"),
+        _field("image_uri", text, "the image, absolute, without credentials"),
+        _field("mask_uri", text, "the mask, absolute, without credentials"),
+        _field("ground_truth_uri", text, "the ground truth, absolute, without credentials"),
+        _field("symmetry_axis", text, "normal of the symmetry plane, or none"),
+        _field("azimuth", real, "of the camera used; 0 is +z, 90 is +x", "degrees"),
+        _field("elevation", real, "of the camera used", "degrees"),
+        _field("distance", real, "of the camera used, from the origin", "object units"),
+        _field("fov", real, "field of view over the whole image", "degrees"),
+        _field("roll", real, "turn of the camera about its viewing axis", "degrees"),
+        _field("offset_x", real, "principal point off the image centre", "NDC"),
+        _field("offset_y", real, "principal point off the image centre", "NDC"),
+        _field("camera_source", text, "given, corrected or estimated"),
+        *(
+            _field(f"{figure}_{when}", real, f"{_FIGURE_UNITS[figure][1]}, {when} refinement", _FIGURE_UNITS[figure][0])
+            for figure in FIGURES
+            for when in ("before", "after")
+        ),
+        _field("loss_total", real, "sum of the weighted losses at the returned iterate", "1"),
+        *(_field(f"loss_{name}", real, f"{name} loss, weighted, at the returned iterate", "1") for name in LOSSES),
+        _field("other_losses", pa.map_(text, real), "weighted losses of a method that has others than these", "1"),
+        _field("symmetry_confidence", pa.list_(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
+        _field("loss_curve", pa.list_(pa.float32()), "loss_total over the steps, sampled", "1"),
+        _field("vertices", pa.list_(pa.list_(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),
+        _field("faces", pa.list_(pa.list_(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology"),
+    ]
+
+
+RESULT_SCHEMA: pa.Schema = pa.schema(_fields(), metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def version_of(schema: pa.Schema) -> int:
+    """Version of the schema that a file was written with; 0 where it is none of ours."""
+    value = (schema.metadata or {}).get(_VERSION_KEY, b"0")
+    return int(value) if value.isdigit() else 0
