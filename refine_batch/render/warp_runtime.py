@@ -15,9 +15,6 @@ from torch import Tensor
 # Warp announces itself and every module it loads: no news to our users.
 wp.config.log_level = wp.LOG_ERROR
 
-_VECTORS = {torch.float32: wp.vec3, torch.int32: wp.vec3i}
-_SCALARS = {torch.float32: wp.float32, torch.int32: wp.int32}
-
 
 @functools.cache
 def _start() -> None:
@@ -39,12 +36,12 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def as_array(tensor: Tensor) -> wp.array:
-    """A Warp view of a contiguous tensor; a last dimension of 3 becomes a vector where there are more dimensions."""
+def as_array(tensor: Tensor, dtype: type) -> wp.array:
+    """A Warp view of a contiguous tensor; where `dtype` is a vector the tensor's last dimension is its components."""
     if not tensor.is_contiguous():
-        raise ValueError(f"as_array: expected a contiguous tensor, got strides {tensor.stride()}, shape {tuple(tensor.shape)}")
-    vector = tensor.dim() > 1 and tensor.shape[-1] == 3
-    dtype = _VECTORS[tensor.dtype] if vector else _SCALARS[tensor.dtype]
+        raise ValueError(
+            f"as_array: expected a contiguous tensor, got strides {tensor.stride()}, shape {tuple(tensor.shape)}"
+        )
     return wp.from_torch(tensor.detach(), dtype=dtype)
 
 
@@ -52,6 +49,10 @@ def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> No
     """Launch `kernel` on the device of its tensors, in order with torch's work there."""
     _start()
     device = next(a.device for a in arguments if isinstance(a, Tensor))
-    inputs = [as_array(a) if isinstance(a, Tensor) else a for a in arguments]
+    # The kernel's own types: the shape alone does not tell three values from one vector.
+    inputs = [
+        as_array(a, parameter.type.dtype) if isinstance(a, Tensor) else a
+        for a, parameter in zip(arguments, kernel.adj.args, strict=True)
+    ]
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
     wp.launch(kernel, dim=dim, inputs=inputs, device=wp.device_from_torch(device), stream=stream, record_tape=False)
