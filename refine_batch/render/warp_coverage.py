@@ -11,7 +11,7 @@ import warp as wp
 from torch import Tensor
 
 from refine_batch.render.warp_runtime import launch
-from refine_batch.render.warp_silhouette import MIN_DEPTH, MIN_DOUBLED_AREA, first_pixel, last_pixel
+from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
 
 @wp.kernel(enable_backward=False)
@@ -31,7 +31,7 @@ def coverage_kernel(
     b = points[view, corner[1]]
     c = points[view, corner[2]]
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if not (wp.min(a[2], wp.min(b[2], c[2])) > MIN_DEPTH and wp.abs(area) > MIN_DOUBLED_AREA):
+    if not drawn(a, b, c, area):
         return
     turn = wp.sign(area)
     size = covered.shape[2]

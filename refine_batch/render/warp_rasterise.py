@@ -11,7 +11,7 @@ import warp as wp
 from torch import Tensor
 
 from refine_batch.render.warp_runtime import launch
-from refine_batch.render.warp_silhouette import MIN_DEPTH, MIN_DOUBLED_AREA, first_pixel, last_pixel
+from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
 FAR = wp.constant(1e30)
 NO_FACE = wp.constant(2147483647)
@@ -21,7 +21,7 @@ NO_FACE = wp.constant(2147483647)
 def barycentric(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: wp.float32, y: wp.float32) -> wp.vec3:
     """Screen-space barycentric coordinates of (x, y); all −1 for a triangle that is not drawn."""
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if not (wp.min(a[2], wp.min(b[2], c[2])) > MIN_DEPTH and wp.abs(area) > MIN_DOUBLED_AREA):
+    if not drawn(a, b, c, area):
         return wp.vec3(-1.0, -1.0, -1.0)
     u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / area
     v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / area
@@ -177,7 +177,9 @@ class Shade(torch.autograd.Function):
     def forward(ctx, values, points, faces, mesh_of_view, face, background):
         points = points.detach().contiguous()
         image = torch.empty(face.shape, device=points.device)
-        launch(shade_kernel, tuple(face.shape), [points, faces, mesh_of_view, face, values.contiguous(), background, image])
+        launch(
+            shade_kernel, tuple(face.shape), [points, faces, mesh_of_view, face, values.contiguous(), background, image]
+        )
         ctx.save_for_backward(points, faces, mesh_of_view, face)
         ctx.shape = values.shape
         return image

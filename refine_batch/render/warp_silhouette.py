@@ -59,6 +59,14 @@ def make_edge(start: wp.vec2, end: wp.vec2) -> Edge:
 
 
 @wp.func
+def drawn(a: wp.vec3, b: wp.vec3, c: wp.vec3, doubled_area: wp.float32) -> wp.bool:
+    """Whether a projected triangle is wholly before the camera and has an area."""
+    # NaN fails every comparison, which a minimum over the corners might lose: a broken vertex draws nothing.
+    before = a[2] > MIN_DEPTH and b[2] > MIN_DEPTH and c[2] > MIN_DEPTH
+    return before and wp.abs(doubled_area) > MIN_DOUBLED_AREA
+
+
+@wp.func
 def make_triangle(a3: wp.vec3, b3: wp.vec3, c3: wp.vec3, reach: wp.float32) -> Triangle:
     a = wp.vec2(a3[0], a3[1])
     b = wp.vec2(b3[0], b3[1])
@@ -72,8 +80,7 @@ def make_triangle(a3: wp.vec3, b3: wp.vec3, c3: wp.vec3, reach: wp.float32) -> T
     triangle.low = wp.min(a, wp.min(b, c)) - wp.vec2(reach, reach)
     triangle.high = wp.max(a, wp.max(b, c)) + wp.vec2(reach, reach)
     triangle.reach = reach
-    # NaN fails both comparisons: a broken vertex draws nothing.
-    triangle.visible = wp.min(a3[2], wp.min(b3[2], c3[2])) > MIN_DEPTH and wp.abs(doubled_area) > MIN_DOUBLED_AREA
+    triangle.visible = drawn(a3, b3, c3, doubled_area)
     return triangle
 
 
@@ -195,9 +202,7 @@ def optical_depth_kernel(
     if f >= face_count[mesh]:
         return
     corner = faces[mesh, f]
-    triangle = make_triangle(
-        points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius)
-    )
+    triangle = make_triangle(points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius))
     if not triangle.visible:
         return
     size = depth.shape[2]
@@ -254,9 +259,7 @@ def optical_depth_gradient_kernel(
     if f >= face_count[mesh]:
         return
     corner = faces[mesh, f]
-    triangle = make_triangle(
-        points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius)
-    )
+    triangle = make_triangle(points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius))
     if not triangle.visible:
         return
     size = depth_gradient.shape[2]
@@ -345,7 +348,7 @@ class OpticalDepth(torch.autograd.Function):
         # Far inside a silhouette the gradient is a rounding error of the rest of its image: not worth a visit.
         magnitude = depth_gradient.abs()
         largest = magnitude.amax(dim=(1, 2), keepdim=True)
-        depth_gradient = torch.where(magnitude > 1e-7 * largest, depth_gradient, 0.0)
+        depth_gradient = torch.where(magnitude > 1e-7 * largest, depth_gradient, 0.0).contiguous()
         launch(
             optical_depth_gradient_kernel,
             (points.shape[0], faces.shape[1]),
