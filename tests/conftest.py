@@ -8,12 +8,17 @@ from collections.abc import Iterator
 import pytest
 import s3_server
 import shape_checks
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from refine_batch.io.storage import Storage
 
 # Before any test imports these modules.
 install_import_hook(shape_checks.CHECKED, "shape_checks.check")
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 _numbers = itertools.count()
 
