@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -202,6 +203,43 @@ def test_limits_hold_in_every_format(extension):
     assert refusal(data, suffix, max_bytes=len(data) - 1).kind == ErrorKind.MESH_TOO_LARGE
 
 
+@pytest.mark.parametrize("extension", ["obj", "ply", "off", "stl"])
+def test_filler_costs_no_memory(extension):
+    start = {
+        "obj": b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n",
+        "ply": trimesh.creation.box().export(file_type="ply", encoding="ascii"),
+        "off": b"OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n",
+        "stl": b"solid\nvertex 0 0 0\nvertex 1 0 0\nvertex 0 1 0\n",
+    }[extension]
+    end = {"off": b"3 0 1 2\n", "stl": b"endsolid\n"}.get(extension, b"")
+    data = start + b"\n" * 400_000 + end
+    tracemalloc.start()
+    try:
+        assert len(parse_mesh(data, f"{URI}.{extension}").faces) in (1, 12)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("extension", ["obj", "off", "ply", "glb"])
+def test_vertices_are_limited_too(extension):
+    many = Mesh(np.random.default_rng(0).normal(size=(31, 3)), np.array([[0, 1, 2]]))
+    data = (
+        write_mesh(many, extension)
+        if extension != "off"
+        else trimesh.Trimesh(many.vertices, many.faces, process=False).export(file_type="off").encode()
+    )
+    error = refusal(data, extension, max_faces=10)
+    assert error.kind == ErrorKind.MESH_TOO_LARGE
+    assert "31 vertices; the limit is 30" in error.message
+    assert len(parse_mesh(data, f"{URI}.{extension}", max_faces=11).vertices) == 31
+
+
+def test_an_endless_line_is_refused():
+    data = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nf " + b"1 2 3 " * 200_000
+    assert "line 4 has" in refusal(data, "obj").message
+
+
 # ---- every format against trimesh ----------------------------------------------------------------------------------
 
 
@@ -323,7 +361,7 @@ def test_ply_of_quads_alone_takes_the_fast_path_to_the_same_fans():
         ("ply\nformat ascii 1.0\nelement vertex 1\nproperty quaternion x\nend_header\n", "quaternion"),
         ("ply\nelement vertex 0\nend_header\n", "no format"),
         ("ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n1\n", "x, y and z"),
-        ("ply\nformat ascii 1.0\nelement vertex 9999999999999\nproperty float x\nend_header\n1\n", "cut short"),
+        ("ply\nformat ascii 1.0\nelement junk 9999999999999\nproperty float x\nend_header\n1\n", "cut short"),
         ("ply\nformat ascii 1.0\nelement vertex 1\nend_header\n1\n", "no properties"),
         ("ply\n" + "comment x\n" * 10_000 + "end_header\n", "no end"),
         (
@@ -518,6 +556,29 @@ def test_hostile_glb_is_refused(description, says):
     else:
         assert error.kind == ErrorKind.MESH_BROKEN
         assert says in error.message
+
+
+WEIRD = [None, True, -1, 0.5, 10**30, 1e999, "x", "", [], [0], {}, {"uri": "x"}]
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere_in_a_glb_description_is_a_mesh_or_a_refusal(data):
+    description = json.loads(json.dumps(triangle_glb(nodes=[{"mesh": 0, "children": []}, {"scale": [1, 1, 1]}])))
+    place = description
+    while True:
+        key = data.draw(st.sampled_from(list(range(len(place)) if isinstance(place, list) else place)))
+        if isinstance(place[key], (dict, list)) and len(place[key]) and data.draw(st.booleans()):
+            place = place[key]
+        else:
+            place[key] = data.draw(st.sampled_from(WEIRD))
+            break
+    try:
+        mesh = parse_mesh(glb(description, TRIANGLE_BYTES), f"{URI}.glb")
+    except InstanceError as error:
+        assert error.kind in (ErrorKind.MESH_BROKEN, ErrorKind.MESH_EMPTY, ErrorKind.MESH_TOO_LARGE)  # noqa: PT017
+    else:
+        assert mesh.faces.max() < len(mesh.vertices)
 
 
 def test_glb_that_claims_billions_of_faces_costs_nothing():

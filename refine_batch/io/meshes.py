@@ -11,7 +11,7 @@ import numpy as np
 import trimesh
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io.formats.common import MeshFormatError, TooManyFaces
+from refine_batch.io.formats.common import MeshFormatError, MeshTooLargeError
 from refine_batch.io.formats.glb import MAGIC as GLB_MAGIC
 from refine_batch.io.formats.glb import read_glb
 from refine_batch.io.formats.obj import read_obj
@@ -63,7 +63,7 @@ def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: 
         )
     try:
         vertices, faces = read(data, max_faces)
-    except TooManyFaces as error:
+    except MeshTooLargeError as error:
         raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: {error}; decimate it first") from error
     except MeshFormatError as error:
         raise InstanceError(ErrorKind.MESH_BROKEN, f"{uri}: broken mesh: {error}") from error

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import io
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+
+MAX_LINE = 1 << 20
 
 
 class MeshFormatError(ValueError):
     """The bytes are not a mesh of this format; the text says why, without naming the file."""
 
 
-class TooManyFaces(ValueError):
-    """More faces than allowed; `count` is how many there are, as far as known."""
-
-    def __init__(self, count: int, limit: int):
-        super().__init__(f"it has {count} faces; the limit is {limit}")
-        self.count = count
+class MeshTooLargeError(ValueError):
+    """More faces or vertices than allowed; the text says how many, as far as known."""
 
 
-def check_face_count(count: int, limit: int) -> None:
-    if count > limit:
-        raise TooManyFaces(count, limit)
+def check_face_count(count: int, max_faces: int) -> None:
+    if count > max_faces:
+        raise MeshTooLargeError(f"it has {count} faces; the limit is {max_faces}")
+
+
+def check_vertex_count(count: int, max_faces: int) -> None:
+    """Faces that share nothing have three vertices each; a file with more than that for the most faces is no mesh."""
+    if count > 3 * max_faces:
+        raise MeshTooLargeError(f"it has {count} vertices; the limit is {3 * max_faces}")
+
+
+def lines(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
+    """Number (from 1) and words of each line that has any, one at a time: no claim or filler costs memory."""
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
+    for line_number, line in enumerate(io.BytesIO(data), start=1):
+        if len(line) > MAX_LINE:
+            raise MeshFormatError(f"line {line_number} has {len(line)} bytes; the limit is {MAX_LINE}")
+        words = line.split()
+        if words:
+            yield line_number, words
 
 
 def fans(polygons: Iterable[Sequence[int]], limit: int) -> np.ndarray:

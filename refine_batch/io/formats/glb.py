@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from refine_batch.io.formats.common import MeshFormatError, check_face_count
+from refine_batch.io.formats.common import MeshFormatError, check_face_count, check_vertex_count
 
 MAGIC = b"glTF"
 _INDEX_TYPES: dict[int, np.dtype] = {5121: np.dtype("<u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4")}
 _FLOAT = 5126
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _MAX_NODES = 100_000
+_MAX_DESCRIPTION = 1 << 26
 
 
 def read_glb(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +29,8 @@ def read_glb(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     their vertices. A transform that mirrors turns its faces round, so that they still face outwards.
     """
     try:
-        return _Reader(*_chunks(data)).read(max_faces)
+        with np.errstate(all="ignore"):  # what becomes infinite is refused by the caller
+            return _Reader(*_chunks(data)).read(max_faces)
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise MeshFormatError(f"its description does not hold together ({type(error).__name__}: {error})") from error
 
@@ -50,6 +52,8 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
             raise MeshFormatError("it is cut short: a chunk reaches past its end")
         chunks.setdefault(data[at + 4 : at + 8], data[at + 8 : at + 8 + size])
         at += 8 + size
+    if len(chunks.get(b"JSON", b"")) > _MAX_DESCRIPTION:
+        raise MeshFormatError(f"its JSON chunk has more than {_MAX_DESCRIPTION} bytes, the limit")
     try:
         description = json.loads(chunks.get(b"JSON", b"").decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -116,6 +120,7 @@ class _Reader:
                 placed[position] = (self._vertex_count, len(points))
                 self._vertices.append(points)
                 self._vertex_count += len(points)
+                check_vertex_count(self._vertex_count, max_faces)
             start, count = placed[position]
             indices = self._indices(primitive["indices"]) if "indices" in primitive else np.arange(count)
             if len(indices) and indices.max() >= count:

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from refine_batch.io.formats.common import MeshFormatError, check_face_count, excerpt, fans, integer, number
+from refine_batch.io.formats.common import (
+    MeshFormatError,
+    check_face_count,
+    check_vertex_count,
+    excerpt,
+    fans,
+    integer,
+    lines,
+    number,
+)
 
 
 def read_obj(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """(V, 3) float64 vertices and (F, 3) int64 faces; polygons become fans, negative indices count from the end."""
     check_face_count(data.count(b"\nf ") + data.startswith(b"f "), max_faces)
+    check_vertex_count(data.count(b"\nv ") + data.startswith(b"v "), max_faces)
     if b"\x00" in data[:4096]:
         raise MeshFormatError("it is binary, not the text of an OBJ file")
     if b"\\" in data:
         data = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
     vertices: list[tuple[float, float, float]] = []
     polygons: list[list[int]] = []
-    for line_number, line in enumerate(data.splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
+    for line_number, words in lines(data):
         if words[0] == b"v":
             vertices.append(_vertex(words, line_number))
         elif words[0] == b"f":

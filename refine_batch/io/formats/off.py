@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 
-from refine_batch.io.formats.common import MeshFormatError, check_face_count, fans, integer, number
+from refine_batch.io.formats.common import (
+    MeshFormatError,
+    check_face_count,
+    check_vertex_count,
+    fans,
+    integer,
+    lines,
+    number,
+)
 
 _KEYWORD = re.compile(rb"\s*(?:ST)?C?N?OFF\b")
 
@@ -20,7 +29,7 @@ def read_off(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     keyword = _KEYWORD.match(data)
     if keyword is None:
         raise MeshFormatError("it does not begin with OFF")
-    rows = (words for line in data[keyword.end() :].splitlines() if (words := line.partition(b"#")[0].split()))
+    rows = _rows(data[keyword.end() :])
     counts = next(rows, [])
     if counts[:1] == [b"BINARY"]:
         raise MeshFormatError("binary OFF is not supported; write it as text")
@@ -30,6 +39,7 @@ def read_off(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     if vertex_count < 0 or face_count < 0:
         raise MeshFormatError(f"it claims {vertex_count} vertices and {face_count} faces")
     check_face_count(face_count, max_faces)
+    check_vertex_count(vertex_count, max_faces)
     # The shortest lines there are: "0 0 0" and "3 0 1 2", with their ends.
     if vertex_count * 6 + face_count * 8 > len(data) + 2:
         raise MeshFormatError(f"it is cut short: {vertex_count} vertices and {face_count} faces need more bytes")
@@ -40,6 +50,17 @@ def read_off(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
             f"it is cut short: {len(vertices)} of {vertex_count} vertices, {len(polygons)} of {face_count} faces"
         )
     return np.array(vertices, dtype=np.float64).reshape(-1, 3), fans(polygons, max_faces)
+
+
+def _rows(text: bytes) -> Iterator[list[bytes]]:
+    """Words of each line, comments left out."""
+    for _, words in lines(text):
+        comment = next((i for i, word in enumerate(words) if b"#" in word), len(words))
+        kept = words[:comment]
+        if comment < len(words) and not words[comment].startswith(b"#"):
+            kept.append(words[comment].partition(b"#")[0])
+        if kept:
+            yield kept
 
 
 def _vertex(words: list[bytes], index: int) -> tuple[float, float, float]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 
 from refine_batch.io.formats.common import (
     MeshFormatError,
     check_face_count,
+    check_vertex_count,
     excerpt,
     fan_rows,
     fans,
     integer,
+    lines,
     number,
 )
 
@@ -53,6 +57,8 @@ def read_ply(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     for element in elements:
         if element.name == "face":
             check_face_count(element.count, max_faces)
+        elif element.name == "vertex":
+            check_vertex_count(element.count, max_faces)
     needed = sum(element.least_bytes(encoding == "ascii") for element in elements)
     if len(data) - body + 1 < needed:
         raise MeshFormatError(f"it is cut short: its header asks for {needed} bytes, {len(data) - body} are there")
@@ -118,14 +124,12 @@ class _TextRows:
     """The body of a text PLY as a run of words."""
 
     def __init__(self, body: bytes):
-        self._words = body.split()
-        self._at = 0
+        self._words = (word for _, words in lines(body) for word in words)
 
     def _take(self, count: int) -> list[bytes]:
-        words = self._words[self._at : self._at + count]
+        words = list(islice(self._words, max(count, 0)))
         if count < 0 or len(words) < count:
             raise MeshFormatError("it is cut short: its header asks for more numbers than there are")
-        self._at += count
         return words
 
     def vertices(self, element: Element) -> np.ndarray:
@@ -149,7 +153,7 @@ class _TextRows:
             for _ in self._row(element, f"{element.name!a} {row}"):
                 pass
 
-    def _row(self, element: Element, what: str):
+    def _row(self, element: Element, what: str) -> Iterator[list[bytes]]:
         for p in element.properties:
             yield self._take(1 if p.length is None else integer(self._take(1)[0], what))
 

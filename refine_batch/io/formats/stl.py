@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refine_batch.io.formats.common import MeshFormatError, check_face_count, number
+from refine_batch.io.formats.common import MeshFormatError, check_face_count, lines, number
 
 _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 _HEADER = 84
@@ -32,10 +32,7 @@ def _read_text(data: bytes, max_faces: int) -> np.ndarray:
     check_face_count(data.count(b"endfacet"), max_faces)
     corners: list[list[float]] = []
     last: list[bytes] = []
-    for line_number, line in enumerate(data.splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
+    for line_number, words in lines(data):
         last = words
         if words[0].lower() == b"vertex":
             if len(words) < 4:
