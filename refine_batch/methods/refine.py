@@ -55,14 +55,14 @@ def refine(
     best = Best.start(scene.batch)
     curve = torch.empty((steps, len(instances)), device=device)
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * options.learning_rate_decay ** (step / steps)
         displacement, confidence = refine_vertices(parameters, image, scene.batch, sample_points)
         vertices = scene.batch.vertices + displacement
-        terms = objective(vertices, displacement, confidence)
+        sigma, settled = options.sigma_at(step / steps)
+        terms = objective(vertices, displacement, confidence, sigma)
         total = terms.sum(dim=0)
         curve[step] = total.detach()
-        best.update(total.detach(), terms.detach(), vertices.detach(), confidence.detach())
+        if settled:
+            best.update(total.detach(), terms.detach(), vertices.detach(), confidence.detach())
         optimiser.zero_grad(set_to_none=True)
         total.sum().backward()
         optimiser.step()
@@ -89,12 +89,16 @@ class Objective:
         )
 
     def __call__(
-        self, vertices: Float[Tensor, "b v 3"], displacement: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"]
+        self,
+        vertices: Float[Tensor, "b v 3"],
+        displacement: Float[Tensor, "b v 3"],
+        confidence: Float[Tensor, "b v"],
+        sigma: float,
     ) -> Float[Tensor, "losses b"]:
         """The weighted losses in the order of `LOSSES`, one column per instance."""
         scene, options, batch = self.scene, self.options, self.scene.batch
         size = scene.mask.shape[-1]
-        depth = scene.render(vertices, self.views, size, options.sigma)
+        depth = scene.render(vertices, self.views, size, sigma)
         shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         terms = [
             silhouette_loss(depth.front, scene.mask, options.log_space),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.networks.encoder import CHANNELS, encode, random_encoder
-from refine_batch.networks.stacked import linear
+from refine_batch.networks.stacked import channels_last, linear
 
 WIDTH = 128
 GRAPH_LAYERS = 8
@@ -43,7 +44,7 @@ def initial_parameters(seed: int, zero_start: bool, encoder: dict[str, Tensor] |
             parameters[f"graph.{layer}.{part}.weight"] = weight
             parameters[f"graph.{layer}.{part}.bias"] = torch.zeros(WIDTH)
     _add_linear(parameters, "displacement", WIDTH, 3, generator)
-    for layer, (inputs, outputs) in enumerate(zip(CONFIDENCE_WIDTHS, CONFIDENCE_WIDTHS[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(CONFIDENCE_WIDTHS)):
         _add_linear(parameters, f"confidence.{layer}", inputs, outputs, generator)
     if zero_start:
         parameters["displacement.weight"].zero_()
@@ -60,9 +61,8 @@ def _add_linear(parameters: Parameters, name: str, inputs: int, outputs: int, ge
 
 def stack_parameters(networks: Sequence[Parameters], device: torch.device | str) -> Parameters:
     """Leaf tensors with a first dimension of B, ready for an optimiser."""
-    return {
-        name: torch.stack([network[name] for network in networks]).to(device).requires_grad_() for name in networks[0]
-    }
+    stacked = {name: torch.stack([network[name] for network in networks]).to(device) for name in networks[0]}
+    return {name: (channels_last(p) if p.dim() == 5 else p).requires_grad_() for name, p in stacked.items()}
 
 
 def refine_vertices(

@@ -5,6 +5,8 @@ Each function applies slice i of the parameters to slice i of the input and to n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -21,10 +23,10 @@ def conv2d(
 ) -> Float[Tensor, "b o h2 w2"]:
     """Convolution per instance, no bias.
 
-    A CPU is fastest with one plain convolution after the other, in channels-last order; a GPU with one grouped one.
+    A CPU is fastest with one plain convolution after the other, a GPU with one grouped one.
     """
-    if x.device.type == "cpu":
-        return torch.cat([F.conv2d(x[i : i + 1], weight[i], stride=stride, padding=padding) for i in range(len(x))])
+    if x.device.type == "cpu" or len(x) == 1:
+        return _each(lambda y, w: F.conv2d(y, w, stride=stride, padding=padding), x, weight)
     size, channels = weight.shape[:2]
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), stride=stride, padding=padding, groups=size)
     return y.reshape(size, channels, *y.shape[2:])
@@ -34,10 +36,20 @@ def batch_norm(
     x: Float[Tensor, "b c h w"], weight: Float[Tensor, "b c"], bias: Float[Tensor, "b c"]
 ) -> Float[Tensor, "b c h w"]:
     """Batch normalisation (Ioffe and Szegedy, 2015) with the statistics of each instance's own image."""
-    if x.device.type == "cpu":
-        return torch.cat(
-            [F.batch_norm(x[i : i + 1], None, None, weight[i], bias[i], training=True) for i in range(len(x))]
-        )
-    size, channels = x.shape[:2]
-    y = F.batch_norm(x.reshape(1, size * channels, *x.shape[2:]), None, None, weight.flatten(), bias.flatten(), training=True)
+    if x.device.type == "cpu" or len(x) == 1:
+        return _each(lambda y, w, b: F.batch_norm(y, None, None, w, b, training=True), x, weight, bias)
+    shape = (1, -1, *x.shape[2:])
+    y = F.batch_norm(x.reshape(shape), None, None, weight.flatten(), bias.flatten(), training=True)
     return y.reshape(x.shape)
+
+
+def channels_last(weight: Float[Tensor, "b o i k k"]) -> Float[Tensor, "b o i k k"]:
+    """The same kernels laid out so that each instance's are channels-last, which convolutions take as they are."""
+    return weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def _each(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """`layer` of each instance with its own parameters; without a copy where there is but one."""
+    if len(x) == 1:
+        return layer(x, *(p.squeeze(0) for p in parameters))
+    return torch.cat([layer(y, *own) for y, *own in zip(x.split(1), *(p.unbind() for p in parameters), strict=True)])
