@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
 import secrets
@@ -11,6 +12,8 @@ from pathlib import Path
 
 # Names that listings, and every glob of `*.parquet`, pass over.
 TEMPORARY_SUFFIX = ".tmp"
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def write(path: str, data: bytes) -> None:
@@ -108,3 +111,21 @@ def listing(folder: str, prefix: str) -> list[tuple[str, os.stat_result]]:
         if names == last:
             return found
         last = names
+
+
+def exchange(first: str, second: str) -> bool:
+    """Swap two folders in one step of the file system; False where it or the system cannot.
+
+    Linux's renameat2 with RENAME_EXCHANGE: whoever lists either path sees one state or the other, nothing between.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    if rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV, errno.EPERM):
+            return False
+        raise OSError(code, os.strerror(code), first)
+    _sync_folder(Path(first).parent)
+    return True

@@ -19,8 +19,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class CommittedIndex:
     """Hashes of the newest rows' ids and fingerprints: about 40 bytes an instance.
 
-    A row is done when the *newest* row of its instance has its fingerprint: where a manifest goes from A to B and back to
-    A, the last change is work too.
+    A row is done when the *newest* row of its instance has its fingerprint: where a manifest goes from A to B and back
+    to A, the last change is work too.
     """
 
     def __init__(self, ids: np.ndarray, fingerprints: np.ndarray, failed: np.ndarray, newest: datetime | None):

@@ -1,11 +1,59 @@
-"""Merging small parts and dropping superseded rows."""
+"""Merging small parts and dropping superseded rows.
+
+What a reader sees while parts are compacted, and when a compaction is killed at any point:
+
+- This package's readers (`live_rows`, `CommittedIndex`, `summarise`): always every instance once, with its newest row.
+  They take the newest row of each instance, of equal rows one, and look again where a part went away under them.
+- Whoever reads `results/*.parquet` plainly, on a local Linux file system: the parts of before or those of after, in one
+  step. The new parts, and hard links to those that stay, are laid into a folder beside, which then changes places with
+  `results` (`local.exchange`).
+- Whoever reads plainly from an object store, or a file system that cannot swap folders: never less than every row. A
+  store has no step that removes one object and adds another, so a row that moves between objects must for a moment be
+  in both or in neither; here it is in both, and the two rows are identical, `refined_at` included. The moment lasts one
+  request, from the put of a merged part to the deletion of its sources, or, if the compaction is killed in it, until
+  the next one, which finishes it first. A query that takes the newest row of each instance, as one has to anyway before
+  superseded rows are dropped, sees each once at all times:
+  `SELECT * FROM read_parquet('results/*.parquet') QUALIFY row_number() OVER (PARTITION BY instance_id ORDER BY
+  refined_at DESC) = 1`.
+- A plain reader that listed the folder before, and opens a part that has been replaced since, is told that there is no
+  such file: an error, never a wrong answer.
+
+There is no journal besides: a merged part names in its own metadata what it replaces, so its put is the commit.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
+import json
+import os
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
-from refine_batch.io.storage import Storage
+import numpy as np
+import pyarrow as pa
+
+from refine_batch.errors import UsageError
+from refine_batch.io import local
+from refine_batch.io.storage import Storage, StoredFile, failure
+from refine_batch.results.index import ScannedParts, ahead, scan
 from refine_batch.results.lock import OutputLock
+from refine_batch.results.parts import (
+    RESULTS,
+    add_rows,
+    compacted_name,
+    generation,
+    list_parts,
+    open_part,
+    part_writer,
+    read_row_groups,
+)
+from refine_batch.results.run_record import new_run_id
+
+_REPLACES = "refine_batch.replaces"
+_BESIDE = ".results-next"
+_REPLACED = ".replaced.json"
 
 
 @dataclass(frozen=True)
@@ -20,9 +68,192 @@ class Compaction:
     bytes_after: int
 
 
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """A part to be rewritten and which of its rows are live."""
+
+    part: StoredFile
+    live: np.ndarray
+
+    @property
+    def live_bytes(self) -> float:
+        return self.part.size * float(self.live.mean()) if len(self.live) else 0.0
+
+
 def compact(storage: Storage, *, target_bytes: int = 128 << 20, lock: OutputLock | None = None) -> Compaction:
     """Merge small parts into ones of about `target_bytes` and drop superseded rows.
 
-    `lock` is the output's, where the caller holds it already; otherwise it is taken for the time.
+    Parts of at least half that size without superseded rows stay as they are, so a second compaction changes nothing.
+    Holds about `target_bytes` and one row group in memory.
+
+    Parameters
+    ----------
+    lock
+        The output's, where the caller holds it already; otherwise it is taken for the time.
+
+    Raises
+    ------
+    OutputLockedError
+        A run is writing to the output.
+    UsageError
+        There is no output.
     """
-    raise NotImplementedError
+    if target_bytes < 1:
+        raise UsageError(f"target_bytes is {target_bytes}; it must be above 0")
+    if not list_parts(storage):
+        raise UsageError(f"{storage} holds no results")
+    if lock is not None:
+        return _compact(storage, target_bytes, lock)
+    with OutputLock(storage, new_run_id(), purpose="compact") as own:
+        return _compact(storage, target_bytes, own)
+
+
+def _compact(storage: Storage, target_bytes: int, lock: OutputLock) -> Compaction:
+    finish(storage)
+    scanned = scan(storage)
+    groups = _plan(scanned, target_bytes)
+    if groups and not (storage.local and _swap(storage, scanned, groups, lock)):
+        for group in groups:
+            lock.check()
+            merged = _merged(storage, group)
+            if merged is not None:
+                storage.write(f"{RESULTS}/{merged[0]}", merged[1])
+            storage.delete(*(source.part.path for source in group))
+    after = list_parts(storage)
+    live = int(scanned.newest.sum())
+    return Compaction(
+        parts_before=len(scanned.parts),
+        parts_after=len(after),
+        rows=live,
+        rows_dropped=len(scanned.rows) - live,
+        bytes_before=sum(part.size for part in scanned.parts),
+        bytes_after=sum(part.size for part in after),
+    )
+
+
+def finish(storage: Storage) -> int:
+    """Remove what a compaction that was killed had replaced but not yet removed; how many parts. Needs the lock."""
+    if storage.local:
+        _clear(storage)
+    parts = {part.path: part for part in list_parts(storage)}
+    merged = [part for part in parts.values() if generation(part.path)]
+    left: list[str] = []
+    if len(merged) < len(parts) or len({generation(part.path) for part in merged}) > 1:
+        for replaced in ahead(lambda part: _replaced_by(storage, part), merged):
+            # A part of that name written since is another one.
+            left += [
+                path for path, identity in replaced.items() if path in parts and _identity(parts[path]) == identity
+            ]
+    storage.delete(*left)
+    return len(left)
+
+
+def _plan(scanned: ScannedParts, target_bytes: int) -> list[list[_Source]]:
+    """Which parts become one, in the order of their names."""
+    bounds = np.searchsorted(scanned.rows["part"], np.arange(len(scanned.parts) + 1))
+    sources = [
+        _Source(part, scanned.newest[start:end])
+        for part, start, end in zip(scanned.parts, bounds[:-1], bounds[1:], strict=True)
+    ]
+    groups: list[list[_Source]] = [[]]
+    for source in sources:
+        if source.live.all() and len(source.live) and source.part.size >= target_bytes / 2:
+            continue
+        if groups[-1] and sum(s.live_bytes for s in groups[-1]) + source.live_bytes > target_bytes:
+            groups.append([])
+        groups[-1].append(source)
+    # A single part is only rewritten to drop rows from it.
+    return [g for g in groups if len(g) > 1 or any(not s.live.any() or not s.live.all() for s in g)]
+
+
+def _merged(storage: Storage, group: list[_Source]) -> tuple[str, bytes] | None:
+    """Name and bytes of the part that replaces a group; None where no row of it is live."""
+    if not any(source.live.any() for source in group):
+        return None
+    replaces = {source.part.path: _identity(source.part) for source in group}
+    sink = io.BytesIO()
+    with part_writer(sink, {_REPLACES: json.dumps(replaces)}) as writer:
+        for source in group:
+            with open_part(storage, source.part) as file:
+                start = 0
+                for number in range(file.num_row_groups):
+                    live = source.live[start : start + file.metadata.row_group(number).num_rows]
+                    start += len(live)
+                    if live.any():
+                        table = read_row_groups(file, [number])
+                        add_rows(writer, table if live.all() else table.filter(pa.array(live)))
+    return compacted_name([source.part.path for source in group]), sink.getvalue()
+
+
+def _replaced_by(storage: Storage, part: StoredFile) -> dict[str, list]:
+    with open_part(storage, part) as file:
+        value = (file.schema_arrow.metadata or {}).get(_REPLACES.encode(), b"{}")
+    return json.loads(value)
+
+
+def _identity(part: StoredFile) -> list:
+    return [part.size, part.etag, None if part.etag or part.modified is None else part.modified.timestamp()]
+
+
+# Local folders: the new state is laid beside the old one, and the two change places.
+
+
+def _swap(storage: Storage, scanned: ScannedParts, groups: list[list[_Source]], lock: OutputLock) -> bool:
+    """Compact all groups in one step; False, with nothing changed, where the file system cannot."""
+    results, beside = Path(storage.path_of(RESULTS)), Path(storage.path_of(_BESIDE))
+    replaced = {source.part.path: _identity(source.part) for group in groups for source in group}
+    try:
+        if not _can_swap(storage):
+            return False
+        beside.mkdir()
+        for part in scanned.parts:
+            if part.path not in replaced:
+                os.link(storage.path_of(part.path), beside / Path(part.path).name)
+        for group in groups:
+            lock.check()
+            merged = _merged(storage, group)
+            if merged is not None:
+                local.write(str(beside / merged[0]), merged[1])
+        # Laid with the rest, it is there exactly when the folders have changed places.
+        local.write(str(beside / _REPLACED), json.dumps(replaced).encode())
+        if not local.exchange(str(results), str(beside)):
+            raise OSError(errno.ENOTSUP, "the file system no longer swaps folders", str(results))
+        _clear(storage)
+    except OSError as error:
+        raise failure("write", storage.path_of(RESULTS), error) from error
+    return True
+
+
+def _can_swap(storage: Storage) -> bool:
+    """Whether the file system swaps folders and links files."""
+    one, other = Path(storage.path_of(f"{_BESIDE}-1")), Path(storage.path_of(f"{_BESIDE}-2"))
+    try:
+        one.mkdir(exist_ok=True)
+        other.mkdir(exist_ok=True)
+        (one / "a").touch()
+        os.link(one / "a", other / "a")
+        return local.exchange(str(one), str(other))
+    except OSError:
+        return False
+    finally:
+        shutil.rmtree(one, ignore_errors=True)
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _clear(storage: Storage) -> None:
+    """Remove the folder beside: one that was never finished, or that of the parts from before the swap.
+
+    A part in it that the compaction knew nothing of was written meanwhile, against the lock, by an actor that outlived
+    its run: it moves to where it belongs.
+    """
+    results, beside = Path(storage.path_of(RESULTS)), Path(storage.path_of(_BESIDE))
+    if beside.is_dir():
+        replaced = json.loads((results / _REPLACED).read_bytes()) if (results / _REPLACED).exists() else {}
+        for old in Storage(str(beside)).list():
+            path, here = f"{RESULTS}/{old.path}", beside / old.path
+            known = generation(old.path) > 0 or replaced.get(path) == _identity(old)
+            kept = results / old.path
+            if not known and not (kept.exists() and kept.stat().st_mtime_ns >= here.stat().st_mtime_ns):
+                os.replace(here, kept)
+        shutil.rmtree(beside)
+    (results / _REPLACED).unlink(missing_ok=True)

@@ -132,7 +132,7 @@ class OutputLock:
 
     def _try(self) -> Holder | None:
         """One attempt; the holder where there is one."""
-        data = self._read()
+        data, taken_over = self._read(), False
         if data is not None:
             holder = Holder.parse(data)
             if holder is not None and not holder.is_dead():
@@ -144,11 +144,13 @@ class OutputLock:
                     return self._current() or holder
             if self._read() == data:
                 self._storage.delete(LOCK)
+            taken_over = True
         self._holder = replace(self._holder, started_at=time.time(), heartbeat_at=time.time())
         if not self._storage.create(LOCK, self._holder.dump()):
             return self._current() or self._holder
         # Where the store has no conditional put, or two took over one stale lock, the last put stays: look again.
-        time.sleep(_SETTLE)
+        if taken_over or not self._storage.local:
+            time.sleep(_SETTLE)
         current = self._current()
         return None if current is not None and current.nonce == self._holder.nonce else current or self._try()
 
