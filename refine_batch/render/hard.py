@@ -20,8 +20,9 @@ def hard_silhouettes(
     """
     from refine_batch.render.warp_coverage import coverage
 
-    vertices = torch.from_numpy(mesh.vertices).to(device)
-    faces = torch.from_numpy(mesh.faces).to(device)[None].contiguous()
+    # Copies: a mesh read from a table may lie in memory that is not ours to write to.
+    vertices = torch.tensor(mesh.vertices, device=device)
+    faces = torch.tensor(mesh.faces, device=device)[None]
     count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
     points = project(vertices.expand(len(cameras), -1, -1), stack_cameras(list(cameras), device))
     view = torch.zeros(len(cameras), dtype=torch.int32, device=device)
