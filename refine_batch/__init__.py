@@ -1,9 +1,9 @@
 """refine-batch: repair single-view 3D reconstructions at test time, one or a whole dataset.
 
-    from refine_batch import Camera, Instance, Mesh, refine
+from refine_batch import Camera, Instance, Mesh, refine
 
-    [result] = refine([Instance("chair", Mesh(vertices, faces), image, mask, Camera(30, 20, 1.2))])
-    result.mesh.vertices, result.before.iou_2d, result.after.iou_2d
+[result] = refine([Instance("chair", Mesh(vertices, faces), image, mask, Camera(30, 20, 1.2))])
+result.mesh.vertices, result.before.iou_2d, result.after.iou_2d
 """
 
 from typing import TYPE_CHECKING, Any

@@ -43,7 +43,7 @@ class PaperOptions(_Options):
     sigma_end: float = Field(
         3e-5,
         gt=0,
-        description="Softness at the end. A soft silhouette is wider than the mesh, by more the softer it is, so that a "
+        description="Softness at the end. A soft silhouette is wider than the mesh, by more the softer it is, so a "
         "mesh fitted to the mask through it comes out too thin; the paper stays at 1e-4.",
     )
     sigma_settled: float = Field(
@@ -53,7 +53,7 @@ class PaperOptions(_Options):
     symmetry_bias: float = Field(0.0005, gt=0, description="b: what low symmetry confidence costs.")
     encoder_weights: str = Field(
         "random",
-        description="random, imagenet, or a URI of a torchvision-format ResNet-18 state dict; random needs no download.",
+        description="random, imagenet, or the URI of a torchvision-format ResNet-18 state dict; random: no download.",
     )
     zero_start: bool = Field(
         True,
@@ -111,7 +111,9 @@ class RefineConfig(_Options):
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Optimisation steps per instance; by default what the method was tuned for (refine: 400)."
     )
-    image_size: int = Field(224, ge=16, le=2048, description="Side of the square working image, pixels; the paper's 224.")
+    image_size: int = Field(
+        224, ge=16, le=2048, description="Side of the square working image, pixels; the paper's 224."
+    )
     seed: int = Field(0, ge=0, description="Seeds every random choice, together with the instance id.")
     figure_samples: int = Field(
         10_000, ge=100, description="Points per surface for Chamfer and F-score; the authors' protocol."

@@ -73,9 +73,9 @@ class Figures:
 class RefinedInstance:
     """The outcome for one instance, whatever it was.
 
-    `mesh` has the coarse mesh's topology; it is the coarse mesh itself where `status` is `kept` (with `kept_reason`) and
-    None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the returned
-    iterate; their sum is `loss_total`. `loss_curve` samples the total loss over the steps.
+    `mesh` has the coarse mesh's topology; it is the coarse mesh itself where `status` is `kept` (with `kept_reason`)
+    and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
+    returned iterate; their sum is `loss_total`. `loss_curve` samples the total loss over the steps.
     """
 
     instance_id: str

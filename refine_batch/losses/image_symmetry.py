@@ -1,4 +1,4 @@
-"""The image symmetry loss (Leung et al., CVPRW 2022, section 3.2): mirrored views of the mesh look alike, where trusted."""
+"""The image symmetry loss (Leung et al., CVPRW 2022): mirrored views of the mesh look alike, where trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Laplacian smoothness loss with uniform weights (Nealen et al., GRAPHITE 2006; PyTorch3D's mesh_laplacian_smoothing)."""
+"""The Laplacian loss with uniform weights (Nealen et al., GRAPHITE 2006), PyTorch3D's `mesh_laplacian_smoothing`."""
 
 import torch
 from jaxtyping import Float
@@ -8,7 +8,7 @@ from refine_batch.mesh.batch import MeshBatch
 
 
 def laplacian(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[Tensor, "b v 3"]:
-    """Mean of the neighbours minus the vertex, object units; −v for a vertex without neighbours, as PyTorch3D has it."""
+    """Mean of the neighbours minus the vertex, object units; −v where there are none, as PyTorch3D has it."""
     return batch.sum_neighbours(vertices) / batch.degree.clamp_min(1.0)[..., None] - vertices
 
 

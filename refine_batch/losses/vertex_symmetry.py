@@ -1,4 +1,4 @@
-"""The vertex symmetry loss (Leung et al., CVPRW 2022, section 3.2): the mesh is near its own reflection, where trusted."""
+"""The vertex symmetry loss (Leung et al., CVPRW 2022): the mesh is near its own reflection, where trusted."""
 
 import torch
 from jaxtyping import Float

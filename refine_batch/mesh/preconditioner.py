@@ -30,7 +30,10 @@ class Preconditioner:
             torch.cat([owners, diagonal]).int(),
             torch.cat([neighbours, diagonal]).int(),
             torch.cat(
-                [torch.full_like(neighbours, -smoothness, dtype=torch.float32), 1.0 + smoothness * batch.degree.flatten()]
+                [
+                    torch.full_like(neighbours, -smoothness, dtype=torch.float32),
+                    1.0 + smoothness * batch.degree.flatten(),
+                ]
             ).double(),
             MatrixType.COO,
         )

@@ -12,7 +12,7 @@ def face_edges(faces: np.ndarray) -> np.ndarray:
 
 
 def unique_edges(faces: np.ndarray) -> np.ndarray:
-    """(E, 2) int32 undirected edges, each once, smaller vertex first, sorted; edges from a vertex to itself left out."""
+    """(E, 2) int32 undirected edges, each once, smaller vertex first, sorted; none from a vertex to itself."""
     edges = face_edges(faces)
     edges = edges[edges[:, 0] != edges[:, 1]]
     return np.unique(edges, axis=0).astype(np.int32)

@@ -55,7 +55,7 @@ def large_steps(
 
 
 class UniformAdam:
-    """Adam (Kingma and Ba, 2015) with one second moment per instance, the largest of its coordinates' (Nicolet et al.)."""
+    """Adam (Kingma and Ba, 2015) with one second moment per instance: the largest of its coordinates'."""
 
     def __init__(self, like: Float[Tensor, "b v 3"], beta1: float = 0.9, beta2: float = 0.999):
         self._beta1, self._beta2 = beta1, beta2
@@ -92,7 +92,9 @@ class Objective:
         progress = step / steps
         full = scene.mask.shape[-1]
         size = full if progress >= options.coarse_share else max(16, int(full * options.coarse_size))
-        sigma = options.sigma_start * (options.sigma_end / options.sigma_start) ** min(1.0, progress / options.coarse_share)
+        sigma = options.sigma_start * (options.sigma_end / options.sigma_start) ** min(
+            1.0, progress / options.coarse_share
+        )
         vertices = batch.vertices + displacement
         views = self._views[step % len(self._views)]
         depth = scene.render(vertices, views, size, sigma)

@@ -45,7 +45,10 @@ def refine(
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     objective = Objective.of(scene, options)
     parameters = stack_parameters(
-        [initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start) for i in instances],
+        [
+            initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start)
+            for i in instances
+        ],
         device,
     )
     optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)

@@ -84,7 +84,7 @@ class Scene:
     def confidence_seen(
         self, vertices: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"], views: SymmetryViews, image_size: int
     ) -> tuple[Float[Tensor, "n h h"], Bool[Tensor, "n h h"]]:
-        """Per-vertex confidence rendered from the mirrored cameras, 1 on the background, and where there is an object."""
+        """Per-vertex confidence seen from the mirrored cameras, 1 on the background, and where the object is."""
         points = project(vertices.detach()[views.mesh_of_view.long()], views.mirrored)
         face = rasterise(points, self.batch.faces, self.batch.face_count, views.mesh_of_view, image_size)
         return Shade.apply(confidence, points, self.batch.faces, views.mesh_of_view, face, 1.0), face >= 0

@@ -32,7 +32,9 @@ def random_encoder(generator: torch.Generator) -> dict[str, Tensor]:
     weights = {}
     for conv, norm, inputs, outputs, kernel in LAYERS:
         shape = (outputs, inputs, kernel, kernel)
-        weights[f"{conv}.weight"] = torch.randn(shape, generator=generator) * math.sqrt(2.0 / (outputs * kernel * kernel))
+        weights[f"{conv}.weight"] = torch.randn(shape, generator=generator) * math.sqrt(
+            2.0 / (outputs * kernel * kernel)
+        )
         weights[f"{norm}.weight"] = torch.ones(outputs)
         weights[f"{norm}.bias"] = torch.zeros(outputs)
     return weights

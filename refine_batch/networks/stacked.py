@@ -13,7 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def linear(x: Float[Tensor, "b n i"], weight: Float[Tensor, "b i o"], bias: Float[Tensor, "b o"]) -> Float[Tensor, "b n o"]:
+def linear(
+    x: Float[Tensor, "b n i"], weight: Float[Tensor, "b i o"], bias: Float[Tensor, "b o"]
+) -> Float[Tensor, "b n o"]:
     """x·W + bias per instance; `weight` is stored input first."""
     return torch.baddbmm(bias[:, None], x, weight)
 

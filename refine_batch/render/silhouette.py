@@ -1,8 +1,9 @@
 """The soft silhouette behind one small interface, whoever computes it.
 
-For each pixel and projected triangle, with d² the squared NDC distance from the pixel centre to the triangle's boundary:
-x = d²/σ inside, −d²/σ outside and left out where d² ≥ r = σ·ln(1/1e-4 − 1). p = sigmoid(x) and α = 1 − Π(1 − p), the
-SoftRas silhouette (Liu et al., ICCV 2019, https://arxiv.org/abs/1904.01786) as PyTorch3D's SoftSilhouetteShader has it.
+For each pixel and projected triangle, with d² the squared NDC distance from the pixel centre to the triangle's
+boundary: x = d²/σ inside, −d²/σ outside and left out where d² ≥ r = σ·ln(1/1e-4 − 1). p = sigmoid(x) and α = 1 − Π(1
+− p), the SoftRas silhouette (Liu et al., ICCV 2019, https://arxiv.org/abs/1904.01786) as PyTorch3D's
+SoftSilhouetteShader has it.
 
 Renderers return the optical depth S = −ln(1 − α) = Σ softplus(x), which stays exact where α is 1 in float32.
 """

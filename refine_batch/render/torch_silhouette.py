@@ -1,4 +1,4 @@
-"""The soft silhouette in plain torch, differentiated by autograd: the specification that the kernels are tested against."""
+"""The soft silhouette in plain torch, differentiated by autograd: what the kernels are tested against."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Nearest neighbours within each mesh of a batch, as a Warp kernel.
 
-Points are sorted along one axis; a query walks outwards from its own place in that order and stops in each direction once
-the axis alone separates it by more than the best distance so far. Exact, and close to linear for points on a surface.
+Points are sorted along one axis; a query walks outwards from its own place in that order and stops in each direction
+once the axis alone separates it by more than the best distance so far. Exact, and close to linear for points on a
+surface.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def nearest_kernel(
 def nearest_vertices(
     vertices: Float[Tensor, "b v 3"], mask: Bool[Tensor, "b v"], queries: Float[Tensor, "b v 3"]
 ) -> Int64[Tensor, "b v"]:
-    """For each query the index of the nearest vertex of the same instance; 0 for padded queries."""
+    """For each query the index of the nearest vertex of the same instance; some vertex of it for padded queries."""
     vertices, queries = vertices.detach(), queries.detach().contiguous()
     spread = torch.where(mask[..., None], vertices, 0.0).abs().sum(dim=1)
     axis = spread.argmax(dim=1)[:, None, None]

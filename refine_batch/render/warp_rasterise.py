@@ -155,7 +155,8 @@ def shade_gradient_kernel(
 def rasterise(points: Tensor, faces: Tensor, face_count: Tensor, mesh_of_view: Tensor, image_size: int) -> Tensor:
     """(N, H, H) int32 number of the nearest triangle at each pixel centre, −1 on the background.
 
-    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,) int32.
+    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,)
+    int32.
     """
     points = points.detach().contiguous()
     shape = (points.shape[0], image_size, image_size)
@@ -170,7 +171,8 @@ def rasterise(points: Tensor, faces: Tensor, face_count: Tensor, mesh_of_view: T
 class Shade(torch.autograd.Function):
     """Per-vertex values (M, V) seen through the triangles of `rasterise`; differentiable in the values only.
 
-    Where a triangle lies is settled by a hard rasteriser, which has no useful gradient; the soft silhouette moves vertices.
+    Where a triangle lies is settled by a hard rasteriser, which has no useful gradient; the soft silhouette moves
+    vertices.
     """
 
     @staticmethod

@@ -1,8 +1,8 @@
 """The soft silhouette as Warp kernels: one Python source, compiled for the CPU or the CUDA device at hand.
 
-Work is laid out by triangle, not by pixel: each visits only the pixels that its blur reaches, row by row, so that the cost
-follows the area covered and no list of the nearest triangles has to be kept. A row is taken `LANES` pixels at a time in
-loops without branches, which the CPU compiler turns into vector instructions.
+Work is laid out by triangle, not by pixel: each visits only the pixels that its blur reaches, row by row, so that the
+cost follows the area covered and no list of the nearest triangles has to be kept. A row is taken `LANES` pixels at a
+time in loops without branches, which the CPU compiler turns into vector instructions.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ def optical_depth_gradient_kernel(
 ):
     """Adds to the three corners what the loss's gradient with respect to the optical depth asks of them.
 
-    d softplus(x)/dx = sigmoid(x), x = ±d²/σ, and for the boundary point q = u + t·(v − u) nearest to the pixel p, by the
-    envelope theorem, ∂d²/∂u = −2(1 − t)(p − q) and ∂d²/∂v = −2t(p − q).
+    d softplus(x)/dx = sigmoid(x), x = ±d²/σ, and for the boundary point q = u + t·(v − u) nearest to the pixel p, by
+    the envelope theorem, ∂d²/∂u = −2(1 − t)(p − q) and ∂d²/∂v = −2t(p − q).
     """
     view, f = wp.tid()
     mesh = mesh_of_view[view]
@@ -325,7 +325,8 @@ def optical_depth_gradient_kernel(
 class OpticalDepth(torch.autograd.Function):
     """S = −ln(1 − α) of every pixel, from projected points; differentiable in their x and y.
 
-    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,) int32.
+    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,)
+    int32.
     """
 
     @staticmethod

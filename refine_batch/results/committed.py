@@ -69,6 +69,14 @@ class CommittedIndex:
             missing[known] = ~same
         return missing
 
+    def failed(self, ids: pa.Array | Sequence[str]) -> np.ndarray:
+        """(N,) bool: True where the newest row of the id has the status `failed`."""
+        at = self._ids.find(hash_text(_text(ids)))
+        known = at >= 0
+        failed = np.zeros(len(at), bool)
+        failed[known] = self._failed[at[known]]
+        return failed
+
     def not_in_manifest(self) -> int:
         """Instances of the output that no call of `missing` has named."""
         return int(len(self._seen) - np.count_nonzero(self._seen))
