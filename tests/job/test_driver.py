@@ -28,6 +28,9 @@ def run(ray_connection):
     return go
 
 
+HEADER = "instance_id,mesh_uri,image_uri,azimuth,elevation,distance\n"
+
+
 def no_ray(address):
     raise AssertionError("Ray was started with nothing to do")
 
@@ -183,8 +186,9 @@ def test_bad_inputs_become_failed_rows_that_name_them(tmp_path, run):
     [
         (None, "manifest.csv"),
         ("instance_id,mesh_uri\na,b\n", "image_uri"),
-        ("instance_id,mesh_uri,image_uri\na,b,c\na,b,c\n", "'a'"),
-        ("instance_id,mesh_uri,image_uri\n", "no rows"),
+        (HEADER + "a,b,c,1,2,3\na,b,c,1,2,3\n", "'a'"),
+        (HEADER + ",b,c,1,2,3\n", "instance_id"),
+        (HEADER, "no rows"),
     ],
 )
 def test_an_unusable_manifest_starts_and_writes_nothing(tmp_path, monkeypatch, content, message):
