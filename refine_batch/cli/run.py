@@ -95,14 +95,19 @@ def summarise(record: RunRecord) -> None:
     from refine_batch.job.progress import duration
 
     out = console()
+
+    def say(text: str) -> None:
+        # No line is broken inside a path that somebody copies.
+        out.print(plain(text), soft_wrap=True)
+
     done, rows = sum(record.counts.values()), record.rows or 0
     if record.outcome == "finished" and done == 0:
-        out.print(plain(f"Nothing to do: {record.output} already holds all {rows} rows of {record.manifest}."))
+        say(f"Nothing to do: {record.output} already holds all {rows} rows of {record.manifest}.")
     else:
         counts = ", ".join(f"{number} {status}" for status, number in record.counts.items()) or "nothing done"
         seconds = (record.ended_at - record.started_at).total_seconds() if record.ended_at else 0.0
         before = f"; {record.skipped} were done before" if record.skipped else ""
-        out.print(plain(f"{done} of {rows} rows in {duration(seconds)}: {counts}{before}."))
+        say(f"{done} of {rows} rows in {duration(seconds)}: {counts}{before}.")
     if record.figures:
         figures = table("mean of this run", "before", "after", "rows")
         for name, values in record.figures.items():
@@ -110,8 +115,8 @@ def summarise(record: RunRecord) -> None:
             figures.add_row(figure_name(name), *before_after, str(values["count"]))
         out.print(figures)
     if record.message:
-        out.print(plain(f"{record.message[0].upper()}{record.message[1:]}."))
+        say(f"{record.message[0].upper()}{record.message[1:]}.")
     if record.not_in_manifest:
-        out.print(plain(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names."))
+        say(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names.")
     if done or record.outcome != "finished":
-        out.print(plain(f"Results: {record.output}/results (refine-batch status {record.output})"))
+        say(f"Results: {record.output}/results (refine-batch status {record.output})")

@@ -98,19 +98,25 @@ class Lines:
         self._interval = interval
         self._next = 0.0
         self._rate = Rate()
-        self._last = ""
+        self._unshown: str | None = None
 
     def show(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
-        rate = self._rate.update(snapshot.finished, now)
+        self._unshown = line(snapshot, self._rate.update(snapshot.finished, now))
         if now >= self._next:
             self._next = now + self._interval
-            self._write(line(snapshot, rate))
+            self._show()
 
     def say(self, text: str) -> None:
         self._write(text)
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        if self._unshown is not None:
+            self._write(self._unshown)
+            self._unshown = None
 
     def _write(self, text: str) -> None:
         self._stream.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import trimesh
 from click.testing import CliRunner
+from PIL import Image
 
 from refine_batch.camera import Camera
 from refine_batch.cli import main
@@ -91,7 +92,8 @@ def test_export_writes_files_that_others_read(tmp_path, file_format):
     write_output(tmp_path / "out", [refined(name, scale=1 + i) for i, name in enumerate(names)] + [failed("z")])
     result = invoke("export", tmp_path / "out", tmp_path / "meshes", "--format", file_format)
     assert result.exit_code == 0, result.output
-    index = list(csv.DictReader((tmp_path / "meshes" / "index.csv").open(encoding="utf-8", newline="")))
+    with (tmp_path / "meshes" / "index.csv").open(encoding="utf-8", newline="") as file:
+        index = list(csv.DictReader(file))
     assert sorted(row["instance_id"] for row in index) == sorted(names)
     assert {path.name for path in (tmp_path / "meshes").iterdir()} == {row["file"] for row in index} | {"index.csv"}
     for row in index:
@@ -140,9 +142,9 @@ def test_compact_says_what_it_did(tmp_path):
 
 def write_manifest(folder, lines):
     trimesh.Trimesh(VERTICES, FACES, process=False).export(folder / "m.obj")
-    from PIL import Image
-
-    Image.fromarray(np.full((8, 8, 4), 255, np.uint8)).save(folder / "i.png")
+    pixels = np.full((8, 8, 4), 255, np.uint8)
+    pixels[:2, :, 3] = 0
+    Image.fromarray(pixels).save(folder / "i.png")
     manifest = folder / "manifest.csv"
     header = "instance_id,mesh_uri,image_uri,azimuth,elevation,distance,symmetry_axis,colour"
     manifest.write_text("\n".join([header, *lines]) + "\n")

@@ -39,9 +39,10 @@ def test_lines_are_plain_and_rare():
     reporter.say("failed: two\nlines\x1b[31m: mesh_broken")
     reporter.close()
     shown = stream.getvalue().splitlines()
-    assert len(shown) == 2
+    assert len(shown) == 3
     assert shown[0].endswith("0/50 rows, 0 failed, 0 actors")
     assert "two lines" in shown[1]
+    assert "49/50 rows" in shown[2], "the last state is shown in any case"
     assert "\x1b" not in stream.getvalue()
 
 

@@ -31,7 +31,11 @@ def head():
     with tempfile.TemporaryDirectory(prefix="rb-", ignore_cleanup_errors=True) as folder:
         command = [*RAY, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"]
         command += ["--dashboard-host=127.0.0.1", "--num-cpus=2", f"--temp-dir={folder}", "--disable-usage-stats"]
-        command += [f"--object-store-memory={100 << 20}", f"--ray-client-server-port={free_port()}", "--include-dashboard=true"]
+        command += [
+            f"--object-store-memory={100 << 20}",
+            f"--ray-client-server-port={free_port()}",
+            "--include-dashboard=true",
+        ]
         environment = os.environ | {"RAY_AUTH_MODE": "disabled"}
         environment.pop("RAY_ADDRESS", None)
         process = subprocess.Popen(
