@@ -32,6 +32,11 @@ def _field(name: str, dtype: pa.DataType, description: str, unit: str | None = N
     return pa.field(name, dtype, nullable=nullable, metadata=metadata)
 
 
+def _list(values: pa.DataType, size: int = -1) -> pa.DataType:
+    # Named as Parquet names them, so that a schema is the same before and after a file.
+    return pa.list_(pa.field("element", values), size)
+
+
 def _fields() -> list[pa.Field]:
     text, real = pa.string(), pa.float64()
     return [
@@ -74,10 +79,10 @@ def _fields() -> list[pa.Field]:
         _field("loss_total", real, "sum of the weighted losses at the returned iterate", "1"),
         *(_field(f"loss_{name}", real, f"{name} loss, weighted, at the returned iterate", "1") for name in LOSSES),
         _field("other_losses", pa.map_(text, real), "weighted losses of a method that has others than these", "1"),
-        _field("symmetry_confidence", pa.list_(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
-        _field("loss_curve", pa.list_(pa.float32()), "loss_total over the steps, sampled", "1"),
-        _field("vertices", pa.list_(pa.list_(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),
-        _field("faces", pa.list_(pa.list_(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology"),
+        _field("symmetry_confidence", _list(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
+        _field("loss_curve", _list(pa.float32()), "loss_total over the steps, sampled", "1"),
+        _field("vertices", _list(_list(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),
+        _field("faces", _list(_list(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology"),
     ]
 
 

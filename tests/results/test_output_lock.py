@@ -1,0 +1,193 @@
+"""One run per output: who gets the lock, who is refused, and when it is stale."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from refine_batch.io.storage import Storage
+from refine_batch.results import lock as lock_module
+from refine_batch.results.lock import LOCK, Holder, LockLostError, OutputLock, OutputLockedError
+
+
+@pytest.fixture(params=["local", "s3", "moto"])
+def output(request, tmp_path) -> Storage:
+    """An output folder: local, on S3 without conditional puts, and on S3 with them."""
+    if request.param == "local":
+        return Storage(str(tmp_path / "out"))
+    return request.getfixturevalue({"s3": "s3_folder", "moto": "moto_folder"}[request.param])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(lock_module, "_SETTLE", 0.1)
+    monkeypatch.setattr(lock_module, "_POLL", 0.05)
+
+
+def lock(output, run_id="run", **options):
+    return OutputLock(output, run_id, **{"ttl": 1.0, "heartbeat": 0.1} | options)
+
+
+def elsewhere(run_id: str, beat_age: float = 0.0, **changes) -> Holder:
+    """A holder on another machine, whose process cannot be looked at from here."""
+    holder = replace(
+        Holder.here(run_id, "run", 1.0), host="far-away", boot="another machine", nonce="theirs", **changes
+    )
+    return replace(holder, started_at=time.time() - 300, heartbeat_at=time.time() - beat_age)
+
+
+def test_a_second_run_is_refused_and_told_by_whom(output):
+    with lock(output, "first") as held:
+        assert not held.lost
+        with pytest.raises(OutputLockedError) as caught:
+            lock(output, "second").acquire()
+        message = str(caught.value)
+        assert "in use by run first on " in message
+        assert f"process {os.getpid()}" in message
+        assert "started 0 s ago" in message or "started 1 s ago" in message
+        assert json.loads(output.read(LOCK))["run_id"] == "first"
+    assert not output.exists(LOCK)
+    with lock(output, "second"):
+        pass
+
+
+def test_the_heartbeat_goes_on(output):
+    with lock(output) as held:
+        first = json.loads(output.read(LOCK))["heartbeat_at"]
+        deadline = time.monotonic() + 5
+        while json.loads(output.read(LOCK))["heartbeat_at"] <= first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        held.check()
+
+
+def test_one_of_many_gets_it(output):
+    barrier = threading.Barrier(6)
+
+    def attempt(n: int) -> OutputLock | None:
+        mine = lock(output, f"run{n}", ttl=10, heartbeat=2)
+        barrier.wait()
+        try:
+            return mine.acquire()
+        except OutputLockedError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        winners = [held for held in pool.map(attempt, range(6)) if held]
+    assert len(winners) == 1
+    winners[0].release()
+
+
+def test_a_living_run_elsewhere_is_respected(output):
+    output.write(LOCK, elsewhere("far", beat_age=0.5).dump())
+    with pytest.raises(OutputLockedError, match=r"run far on far-away .* started 5 min ago"):
+        lock(output).acquire()
+
+
+def test_a_run_elsewhere_that_stopped_beating_is_taken_over(output):
+    output.write(LOCK, elsewhere("far", beat_age=30).dump())
+    with lock(output, "mine"):
+        assert json.loads(output.read(LOCK))["run_id"] == "mine"
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_a_clock_that_is_wrong_does_not_kill_a_living_run(output, skew):
+    stop = threading.Event()
+
+    def beat():
+        while not stop.wait(0.02):
+            output.write(LOCK, elsewhere("far", beat_age=skew).dump())
+
+    output.write(LOCK, elsewhere("far", beat_age=skew).dump())
+    thread = threading.Thread(target=beat)
+    thread.start()
+    try:
+        with pytest.raises(OutputLockedError, match="run far"):
+            lock(output, heartbeat=0.3).acquire()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_killed_process_of_this_machine_holds_nothing(output):
+    script = (
+        "import sys, time\n"
+        "from refine_batch.io.storage import Storage\n"
+        "from refine_batch.results.lock import OutputLock\n"
+        "OutputLock(Storage(sys.argv[1], sys.argv[2] or None), 'killed', ttl=600, heartbeat=100).acquire()\n"
+        "print('held', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, output.uri, output.s3_endpoint or ""], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(OutputLockedError, match="run killed"):
+            lock(output).acquire()
+        process.send_signal(signal.SIGKILL)
+    start = time.monotonic()
+    with lock(output, "mine", heartbeat=100):
+        assert time.monotonic() - start < 5  # without watching for a heartbeat
+        assert json.loads(output.read(LOCK))["run_id"] == "mine"
+
+
+def test_a_recycled_process_number_is_told_apart(output):
+    holder = replace(Holder.here("old", "run", 600), process_started="1", nonce="theirs")
+    output.write(LOCK, holder.dump())
+    with lock(output, heartbeat=100):
+        pass
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"run_id": 1}', b"\xff"])
+def test_a_file_that_is_no_lock_is_replaced(output, data):
+    output.write(LOCK, data)
+    with lock(output, "mine"):
+        assert json.loads(output.read(LOCK))["run_id"] == "mine"
+
+
+def test_waiting_for_the_holder_to_end(output):
+    held = lock(output, "first", ttl=10).acquire()
+    threading.Timer(0.5, held.release).start()
+    with lock(output, "second").acquire(wait=20):
+        assert json.loads(output.read(LOCK))["run_id"] == "second"
+
+
+def test_a_run_whose_lock_was_taken_over_knows(output):
+    held = lock(output, "first").acquire()
+    output.write(LOCK, elsewhere("usurper").dump())
+    deadline = time.monotonic() + 5
+    while not held.lost:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with pytest.raises(LockLostError, match="taken over by run usurper on far-away"):
+        held.check()
+    held.release()
+    assert json.loads(output.read(LOCK))["run_id"] == "usurper"  # another's lock is left alone
+
+
+def test_a_run_that_cannot_renew_knows(tmp_path, monkeypatch):
+    output = Storage(str(tmp_path))
+    held = lock(output, ttl=0.3).acquire()
+    monkeypatch.setattr(Storage, "write", lambda *a: (_ for _ in ()).throw(OSError("no")))
+    time.sleep(0.6)
+    with pytest.raises(LockLostError, match="could not be renewed"):
+        held.check()
+    held.release()
+
+
+def test_release_is_safe_at_any_time(tmp_path):
+    output = Storage(str(tmp_path))
+    never = lock(output)
+    never.release()
+    held = lock(output).acquire()
+    held.release()
+    held.release()
+    assert not output.exists(LOCK)
