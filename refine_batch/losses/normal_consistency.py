@@ -1,22 +1,38 @@
 """The normal consistency loss: neighbouring faces bend little (PyTorch3D's mesh_normal_consistency)."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
+
+# A face whose doubled area is below this share of its longest edge squared, or of the mesh's mean doubled area.
+SLIVER = 1e-3
 
 
 def normal_consistency_loss(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[Tensor, " b"]:
     """Mean over all pairs of faces that share an edge of 1 − cos(angle between their normals); 0 without any pair.
 
     The normals of a pair are taken as seen from the shared edge, so that inconsistent winding does not count as a fold.
+    A sliver's normal is taken as it is: it turns about with the least move of a corner, so that the gradient through it
+    (1/height; 10⁶ for a face without area) would outweigh that of all other faces together.
     """
     size, faces = len(batch), batch.faces.shape[1]
     corners = torch.gather(vertices, 1, batch.faces_of()[..., None].expand(-1, -1, 3)).reshape(size, faces, 3, 3)
-    normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    edges = corners.roll(-1, dims=2) - corners
+    normals = torch.linalg.cross(edges[:, :, 0], edges[:, :, 1])
+    normals = torch.where(_slivers(edges.detach(), normals.detach(), batch)[..., None], normals.detach(), normals)
     chosen = batch.pairs.reshape(size, -1).long()
     both = torch.gather(normals, 1, chosen[..., None].expand(-1, -1, 3)).reshape(size, -1, 2, 3)
     cosine = torch.nn.functional.cosine_similarity(both[:, :, 0], both[:, :, 1], dim=-1) * batch.pair_sign
     mask = row_mask(batch.pair_count, cosine.shape[1])
     return masked_sum(1.0 - cosine, mask) / batch.pair_count.clamp_min(1)
+
+
+def _slivers(edges: Float[Tensor, "b f 3 3"], normals: Float[Tensor, "b f 3"], batch: MeshBatch) -> Bool[Tensor, "b f"]:
+    """Which faces have hardly any area for their length or for their mesh."""
+    doubled_area = normals.norm(dim=-1)
+    own = row_mask(batch.face_count, doubled_area.shape[1])
+    mean = masked_sum(doubled_area, own) / batch.face_count
+    longest = edges.square().sum(dim=-1).amax(dim=-1)
+    return doubled_area <= SLIVER * torch.maximum(longest, mean[:, None])
