@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import trimesh
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.batch import MeshBatch
 
 
 def icosphere(subdivisions: int = 1, radius: float = 0.4) -> Mesh:
@@ -60,3 +63,9 @@ def finite_difference(function, x: torch.Tensor, step: float = 1e-6) -> torch.Te
             moved.view(-1)[i] -= 2 * step
             gradient.view(-1)[i] = (above - function(moved)) / (2 * step)
     return gradient
+
+
+def double(batch: MeshBatch) -> MeshBatch:
+    """`batch` in float64, for finite differences."""
+    names = ("vertices", "pair_sign", "adjacency", "degree")
+    return replace(batch, **{name: getattr(batch, name).double() for name in names})

@@ -1,0 +1,44 @@
+"""The displacement loss against the mean written out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from shapes import box, icosphere, soup
+
+from refine_batch.losses import displacement_loss
+from refine_batch.mesh.batch import MeshBatch
+
+MESHES = [box(), icosphere(1), soup(5, 4, 0)]
+
+
+def test_mean_of_all_components_of_each_instance():
+    batch = MeshBatch.of(MESHES)
+    moved = torch.from_numpy(np.random.default_rng(0).normal(size=batch.vertices.shape).astype(np.float32))
+    expected = [float((moved[i, : len(m.vertices)].double() ** 2).mean()) for i, m in enumerate(MESHES)]
+    # What the padding holds does not count.
+    spoilt = torch.where(batch.vertex_mask[..., None], moved, torch.nan)
+    np.testing.assert_allclose(displacement_loss(spoilt, batch), expected, rtol=1e-5)
+
+
+def test_gradient_is_twice_the_displacement_over_the_count():
+    batch = MeshBatch.of(MESHES)
+    moved = torch.from_numpy(np.random.default_rng(1).normal(size=batch.vertices.shape).astype(np.float32))
+    moved.requires_grad_()
+    displacement_loss(moved, batch).sum().backward()
+    expected = torch.zeros_like(moved)
+    for i, mesh in enumerate(MESHES):
+        count = len(mesh.vertices)
+        expected[i, :count] = 2 * moved[i, :count].detach() / (3 * count)
+    torch.testing.assert_close(moved.grad, expected, rtol=1e-5, atol=0)
+
+
+def test_nothing_moved_costs_nothing():
+    batch = MeshBatch.of(MESHES)
+    assert (displacement_loss(torch.zeros_like(batch.vertices), batch) == 0).all()
+
+
+def test_a_unit_step_along_one_axis_costs_a_third():
+    batch = MeshBatch.of([box()])
+    step = torch.tensor([0.0, 1.0, 0.0]).expand(1, 8, 3)
+    torch.testing.assert_close(displacement_loss(step, batch), torch.tensor([1 / 3]))
