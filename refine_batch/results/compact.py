@@ -144,7 +144,8 @@ def finish(storage: Storage) -> int:
             left += [
                 path for path, identity in replaced.items() if path in parts and _identity(parts[path]) == identity
             ]
-    storage.delete(*left)
+    if left:
+        storage.delete(*left)
     return len(left)
 
 
