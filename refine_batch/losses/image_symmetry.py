@@ -77,5 +77,5 @@ def image_symmetry_loss(
     difference = (alpha(depth).flip(-1) - alpha(mirrored_depth)).square()
     cost = -bias * torch.log(confidence.clamp_min(MIN_CONFIDENCE))
     per_view = (cost + torch.where(on_object, difference * confidence, 0.0)).mean(dim=(1, 2))
-    total = torch.zeros(batch_size, device=depth.device).index_add(0, views.mesh_of_view.long(), per_view)
+    total = per_view.new_zeros(batch_size).index_add(0, views.mesh_of_view.long(), per_view)
     return total / views.per_instance
