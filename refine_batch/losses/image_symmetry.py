@@ -39,7 +39,7 @@ class SymmetryViews:
     @classmethod
     def of(
         cls,
-        normals: Sequence[tuple[float, ...]],
+        normals: Sequence[tuple[float, float, float]],
         directions: Sequence[tuple[float, float]],
         device: torch.device | str = "cpu",
     ) -> SymmetryViews:

@@ -14,13 +14,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
-from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.errors import InstanceError
 from refine_batch.losses import displacement_loss, normal_consistency_loss
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian, safe_norm
 from refine_batch.losses.vertex_symmetry import symmetric_distance
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.scene import Scene
 from refine_batch.render import alpha, load_renderer
 
@@ -42,7 +43,6 @@ def large_steps(
     smooth = torch.zeros_like(scene.batch.vertices)
     displacement = torch.zeros_like(smooth)
     curve = torch.empty((steps, len(instances)), device=device)
-    terms = confidence = None
     for step in range(steps):
         displacement.requires_grad_()
         terms, confidence = objective(displacement, step, steps)
@@ -51,7 +51,7 @@ def large_steps(
         rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
         smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
         displacement = preconditioner.solve(smooth)
-    return _outputs(instances, scene.batch.vertices + displacement, terms.detach(), confidence, curve, steps)
+    return outcomes(instances, LOSSES, scene.batch.vertices + displacement, confidence, terms, curve)
 
 
 class UniformAdam:
@@ -117,31 +117,3 @@ class Objective:
             image_symmetry,
         ]
         return torch.stack(terms) * self._weights, confidence
-
-
-def _outputs(
-    instances: Sequence[PreparedInstance],
-    vertices: Tensor,
-    terms: Tensor,
-    confidence: Tensor,
-    curve: Tensor,
-    steps: int,
-) -> list[MethodOutput | InstanceError]:
-    finite = torch.isfinite(vertices).all(dim=2).all(dim=1).tolist()
-    vertices, terms, confidence, curve = (t.cpu().numpy() for t in (vertices, terms, confidence, curve))
-    found: list[MethodOutput | InstanceError] = []
-    for i, instance in enumerate(instances):
-        if not finite[i]:
-            found.append(InstanceError(ErrorKind.DIVERGED, "the vertices became NaN or infinite"))
-            continue
-        count = len(instance.mesh.vertices)
-        found.append(
-            MethodOutput(
-                vertices=vertices[i, :count].copy(),
-                symmetry_confidence=confidence[i, :count].copy(),
-                losses=dict(zip(LOSSES, terms[:, i].astype(float).tolist(), strict=True)),
-                loss_curve=curve[:, i].copy(),
-                steps=steps,
-            )
-        )
-    return found

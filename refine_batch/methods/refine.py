@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refine_batch.camera import project
 from refine_batch.config import PaperOptions, RefineConfig
-from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.errors import InstanceError
 from refine_batch.losses import (
     SymmetryViews,
     displacement_loss,
@@ -28,6 +28,7 @@ from refine_batch.losses import (
 )
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.scene import Scene
 from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
 from refine_batch.render import load_renderer
@@ -69,7 +70,7 @@ def refine(
         optimiser.zero_grad(set_to_none=True)
         total.sum().backward()
         optimiser.step()
-    return best.outputs(instances, curve, steps)
+    return outcomes(instances, LOSSES, best.vertices, best.confidence, best.terms, curve)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,26 +143,3 @@ class Best:
         self.terms = torch.where(lower, terms, self.terms)
         self.vertices = torch.where(lower[:, None, None], vertices, self.vertices)
         self.confidence = torch.where(lower[:, None], confidence, self.confidence)
-
-    def outputs(
-        self, instances: Sequence[PreparedInstance], curve: Float[Tensor, "steps b"], steps: int
-    ) -> list[MethodOutput | InstanceError]:
-        """One outcome per instance, on the host."""
-        total, terms, curve = self.total.cpu().numpy(), self.terms.cpu().numpy(), curve.cpu().numpy()
-        vertices, confidence = self.vertices.cpu().numpy(), self.confidence.cpu().numpy()
-        found: list[MethodOutput | InstanceError] = []
-        for i, instance in enumerate(instances):
-            count = len(instance.mesh.vertices)
-            if not np.isfinite(total[i]):
-                found.append(InstanceError(ErrorKind.DIVERGED, "the loss was NaN or infinite from the first step on"))
-                continue
-            found.append(
-                MethodOutput(
-                    vertices=vertices[i, :count].copy(),
-                    symmetry_confidence=confidence[i, :count].copy(),
-                    losses=dict(zip(LOSSES, terms[:, i].astype(float).tolist(), strict=True)),
-                    loss_curve=curve[:, i].copy(),
-                    steps=steps,
-                )
-            )
-        return found

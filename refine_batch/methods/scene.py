@@ -60,8 +60,7 @@ class Scene:
 
     def symmetry_views(self, directions: Sequence[tuple[float, float]]) -> SymmetryViews:
         """Views of every instance that has a symmetry plane from (azimuth, elevation) pairs, degrees."""
-        normals = [tuple(normal) for normal in self.normal.tolist()]
-        return SymmetryViews.of(normals, directions, self.batch.device)
+        return SymmetryViews.of([(x, y, z) for x, y, z in self.normal.tolist()], directions, self.batch.device)
 
     def mask_at(self, image_size: int) -> Float[Tensor, "b h h"]:
         """The masks at a lower resolution: covered shares in [0, 1]."""
