@@ -71,8 +71,8 @@ class Camera:
         azimuth = math.degrees(math.atan2(x, z))
         elevation = math.degrees(math.asin(max(-1.0, min(1.0, y / self.distance))))
         # Three reflected axes make a left-handed frame. Turning x back is what swaps left and right.
-        side = -reflection @ _axes(self)[:, 0]
-        across, up, _ = _axes(Camera(azimuth, elevation, self.distance)).T
+        side = -reflection @ camera_axes(self)[:, 0]
+        across, up, _ = camera_axes(Camera(azimuth, elevation, self.distance)).T
         roll = math.degrees(math.atan2(side @ up, side @ across))
         return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y)
 
@@ -83,7 +83,7 @@ def camera_position(camera: Camera) -> np.ndarray:
     return camera.distance * np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
 
 
-def _axes(camera: Camera) -> np.ndarray:
+def camera_axes(camera: Camera) -> np.ndarray:
     """(3, 3) float64 with the camera's x, y and z axes in object space as columns."""
     return cameras_from_parameters(_table([camera])).rotation[0].numpy()
 

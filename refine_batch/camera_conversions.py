@@ -1,0 +1,217 @@
+"""Cameras of other conventions to this project's and back: pure functions of numbers, in float64.
+
+Every convention goes through `Pinhole`, which holds any camera without lens distortion. Between OpenCV, COLMAP,
+OpenGL, Blender, PyTorch3D and `Pinhole` nothing is lost. `Camera` is narrower: it looks at the origin of object space,
+over square pixels.
+
+- `to_camera` is exact where the optical axis meets the origin. A principal point off the centre, which is all that a
+  crop does, is an offset; a roll is a roll; an object that was moved, turned or scaled is `Pinhole.about` a
+  `Placement`.
+- A camera that looks past the origin is refused, as are pixels that are not square. `turned_to_origin` gives the camera
+  at the same place that does look there and the homography between the two images: exact, at the price of resampling
+  the picture. Where the object may be moved instead, `nearest_on_axis` says to where.
+- Refused for good: lens distortion, mirrored axes, an origin at or behind the camera or more than `LARGEST_TURN` off
+  its axis.
+
+Pixel coordinates run right and down from the top left corner of the image, so that the centre of the first pixel is
+(0.5, 0.5), as COLMAP and OpenGL have it; OpenCV's own calibrations call that point (0, 0).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from refine_batch.camera import Camera, camera_axes, camera_position
+from refine_batch.pinhole import Pinhole, check_in_front, invalid, numbers, rotation_matrix, unit
+
+_ON_AXIS = 1e-6  # radians
+_SQUARE = 1e-6
+
+_FLIP_XY = np.diag([-1.0, -1.0, 1.0])  # between PyTorch3D's axes (x left, y up) and OpenCV's (x right, y down)
+_FLIP_YZ = np.diag([1.0, -1.0, -1.0])  # between OpenGL's axes (y up, z backward) and OpenCV's
+
+# Blender's importers stand a y-up object upright in its z-up world: (x, y, z) becomes (x, −z, y).
+BLENDER_FROM_Y_UP = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+
+
+def from_camera(camera: Camera, size: int) -> Pinhole:
+    """The pinhole of a `Camera` whose square image has `size` pixels a side."""
+    camera.check("camera")
+    # The camera's own axes are x left, y up, z forward.
+    rotation = _FLIP_XY @ camera_axes(camera).T
+    focal = size / (2.0 * math.tan(math.radians(camera.fov) / 2.0))
+    middle = [size * (1.0 - offset) / 2.0 for offset in (camera.offset_x, camera.offset_y)]
+    intrinsics = [[focal, 0.0, middle[0]], [0.0, focal, middle[1]], [0.0, 0.0, 1.0]]
+    return Pinhole(rotation, -rotation @ camera_position(camera), np.array(intrinsics), size, size)
+
+
+def to_camera(pinhole: Pinhole) -> Camera:
+    """The `Camera` of a pinhole that looks at the world's origin, exact.
+
+    The field of view spans the square that a non-square image is padded to evenly before it is used.
+
+    Raises
+    ------
+    InstanceError
+        CAMERA_INVALID: it does not look at the origin, or its pixels are not square; `turned_to_origin` helps.
+    """
+    check_in_front(pinhole)
+    k = pinhole.intrinsics
+    if abs(k[0, 0] / k[1, 1] - 1.0) > _SQUARE or abs(k[0, 1]) > _SQUARE * k[0, 0]:
+        raise invalid(f"the camera's pixels are not square (focal lengths {k[0, 0]:g} and {k[1, 1]:g})")
+    if math.radians(pinhole.off_axis) > _ON_AXIS:
+        raise invalid(
+            f"the camera looks {pinhole.off_axis:.3g}° past the origin; the image has to be turned towards it"
+        )
+    x, y, z = pinhole.centre
+    distance = float(np.linalg.norm(pinhole.translation))
+    azimuth, elevation = math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
+    across, up, _ = camera_axes(Camera(azimuth, elevation, distance)).T
+    left = -pinhole.rotation[0]
+    roll = math.degrees(math.atan2(left @ up, left @ across))
+    side = max(pinhole.width, pinhole.height)
+    focal = math.sqrt(k[0, 0] * k[1, 1])
+    pad_left, pad_top = (side - pinhole.width) // 2, (side - pinhole.height) // 2
+    return Camera(
+        azimuth=azimuth,
+        elevation=elevation,
+        distance=distance,
+        fov=math.degrees(2.0 * math.atan(side / (2.0 * focal))),
+        roll=roll,
+        offset_x=float(1.0 - 2.0 * (k[0, 2] + pad_left) / side),
+        offset_y=float(1.0 - 2.0 * (k[1, 2] + pad_top) / side),
+    )
+
+
+def from_opencv(
+    rotation: Any, translation: Any, intrinsics: Any, size: tuple[int, int], *, first_pixel: float = 0.5
+) -> Pinhole:
+    """OpenCV: `x_camera = rotation · x_world + translation`, x right, y down, z forward; `size` (width, height).
+
+    `first_pixel` is what the calibration calls the centre of the first pixel: OpenCV's own say 0.
+    """
+    k = numbers(intrinsics, (3, 3), "a camera's intrinsic matrix").copy()
+    k[:2, 2] += (0.5 - first_pixel) * k[2, 2]
+    return Pinhole(rotation, translation, k, int(size[0]), int(size[1]))
+
+
+def to_opencv(pinhole: Pinhole, *, first_pixel: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(rotation, translation, intrinsics); the inverse of `from_opencv`."""
+    k = pinhole.intrinsics.copy()
+    k[:2, 2] -= 0.5 - first_pixel
+    return pinhole.rotation, pinhole.translation, k
+
+
+def from_colmap(
+    quaternion: Any, translation: Any, model: str, parameters: Sequence[float], size: tuple[int, int]
+) -> Pinhole:
+    """COLMAP: quaternion (w, x, y, z) and translation of images.txt, model and parameters of cameras.txt.
+
+    Only SIMPLE_PINHOLE (f, cx, cy) and PINHOLE (fx, fy, cx, cy) have no distortion; the others are refused.
+    """
+    counts = {"SIMPLE_PINHOLE": 3, "PINHOLE": 4}
+    if model not in counts:
+        raise invalid(f"the camera model {model} has lens distortion; undistort the images, which gives PINHOLE")
+    values = numbers(parameters, (counts[model],), f"the parameters of a {model} camera")
+    fx, fy, cx, cy = values if model == "PINHOLE" else (values[0], *values)
+    w, x, y, z = unit(numbers(quaternion, (4,), "a camera's quaternion"), "a camera's quaternion")
+    rotation = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return from_opencv(rotation, translation, [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], size)
+
+
+def to_colmap(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
+    """(quaternion with w ≥ 0, translation, parameters of PINHOLE)."""
+    # The quaternion is the eigenvector of the largest eigenvalue of this matrix (Bar-Itzhack 2000): stable everywhere.
+    r = pinhole.rotation
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], 0.0, 0.0, 0.0],
+            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], 0.0, 0.0],
+            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], 0.0],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(k)[1][:, -1]
+    sign = -1.0 if w < 0 else 1.0
+    i = pinhole.intrinsics
+    return sign * np.array([w, x, y, z]), pinhole.translation, (i[0, 0], i[1, 1], i[0, 2], i[1, 2])
+
+
+def from_opengl(camera_to_world: Any, intrinsics: Any, size: tuple[int, int]) -> Pinhole:
+    """OpenGL, and Blender's or NeRF's camera matrices: (4, 4) camera to world, x right, y up, z backward."""
+    matrix = numbers(camera_to_world, (4, 4), "a camera-to-world matrix")
+    axes = rotation_matrix(matrix[:3, :3])
+    rotation = _FLIP_YZ @ axes.T
+    return from_opencv(rotation, -rotation @ matrix[:3, 3], intrinsics, size)
+
+
+def to_opengl(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray]:
+    """((4, 4) camera to world, (3, 3) intrinsics); the inverse of `from_opengl`."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = (_FLIP_YZ @ pinhole.rotation).T
+    matrix[:3, 3] = pinhole.centre
+    return matrix, pinhole.intrinsics
+
+
+def from_blender(
+    matrix_world: Any,
+    lens: float,
+    size: tuple[int, int],
+    *,
+    sensor_width: float = 36.0,
+    shift: tuple[float, float] = (0.0, 0.0),
+) -> Pinhole:
+    """A Blender camera: its `matrix_world`, focal length and sensor width in mm, shift in sensor widths.
+
+    The sensor's width spans the longer side of the image, as Blender's default fit has it. The world is Blender's, z
+    up; `pinhole.about(Placement(BLENDER_FROM_Y_UP))` is the camera about a y-up object that an importer put there.
+    """
+    if not (math.isfinite(lens) and lens > 0 and sensor_width > 0):
+        raise invalid(f"a focal length of {lens} mm on a sensor of {sensor_width} mm means nothing")
+    width, height = size
+    longer = max(width, height)
+    focal = lens / sensor_width * longer
+    middle = width / 2 - shift[0] * longer, height / 2 + shift[1] * longer
+    return from_opengl(matrix_world, [[focal, 0.0, middle[0]], [0.0, focal, middle[1]], [0.0, 0.0, 1.0]], size)
+
+
+def from_pytorch3d(
+    rotation: Any,
+    translation: Any,
+    focal_length: float | Sequence[float],
+    size: tuple[int, int],
+    *,
+    principal_point: Sequence[float] = (0.0, 0.0),
+) -> Pinhole:
+    """PyTorch3D's PerspectiveCameras: `x_view = x_world · rotation + translation` (rows), x left, y up, z forward.
+
+    Focal length and principal point are in NDC, of which the shorter side of the image spans 2; a field of view f over
+    it is a focal length of 1 / tan(f / 2).
+    """
+    width, height = size
+    half = min(width, height) / 2.0
+    fx, fy = np.broadcast_to(np.asarray(focal_length, np.float64), (2,))
+    px, py = numbers(principal_point, (2,), "a camera's principal point")
+    intrinsics = [[fx * half, 0.0, width / 2 - px * half], [0.0, fy * half, height / 2 - py * half], [0.0, 0.0, 1.0]]
+    r = _FLIP_XY @ rotation_matrix(rotation).T
+    return from_opencv(r, _FLIP_XY @ numbers(translation, (3,), "a camera's translation"), intrinsics, size)
+
+
+def to_pytorch3d(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray, tuple[float, float], tuple[float, float]]:
+    """(R, T, focal length, principal point) of PerspectiveCameras; the inverse of `from_pytorch3d`."""
+    half = min(pinhole.width, pinhole.height) / 2.0
+    k = pinhole.intrinsics
+    return (
+        (_FLIP_XY @ pinhole.rotation).T,
+        _FLIP_XY @ pinhole.translation,
+        (k[0, 0] / half, k[1, 1] / half),
+        ((pinhole.width / 2 - k[0, 2]) / half, (pinhole.height / 2 - k[1, 2]) / half),
+    )
