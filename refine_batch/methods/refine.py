@@ -61,7 +61,8 @@ def refine(
     for step in range(steps):
         displacement, confidence = refine_vertices(parameters, image, scene.batch, sample_points)
         vertices = scene.batch.vertices + displacement
-        sigma, settled = options.sigma_at(step / steps)
+        # The last step is always settled, so that a run of any length has an iterate to return.
+        sigma, settled = options.sigma_at((step + 1) / steps)
         terms = objective(vertices, displacement, confidence, sigma)
         total = terms.sum(dim=0)
         curve[step] = total.detach()
