@@ -51,6 +51,8 @@ def large_steps(
         rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
         smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
         displacement = preconditioner.solve(smooth)
+    with torch.no_grad():
+        terms, confidence = objective(displacement, steps, steps)
     return outcomes(instances, LOSSES, scene.batch.vertices + displacement, confidence, terms, curve)
 
 
@@ -92,9 +94,8 @@ class Objective:
         progress = step / steps
         full = scene.mask.shape[-1]
         size = full if progress >= options.coarse_share else max(16, int(full * options.coarse_size))
-        sigma = options.sigma_start * (options.sigma_end / options.sigma_start) ** min(
-            1.0, progress / options.coarse_share
-        )
+        annealed = 1.0 if progress >= options.coarse_share else progress / options.coarse_share
+        sigma = options.sigma_start * (options.sigma_end / options.sigma_start) ** annealed
         vertices = batch.vertices + displacement
         views = self._views[step % len(self._views)]
         depth = scene.render(vertices, views, size, sigma)
