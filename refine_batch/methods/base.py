@@ -95,7 +95,9 @@ def load_method(name: str) -> Method:
     if not attribute:
         raise UsageError(f"method {name!r} is unknown; choose {', '.join(BUILT_IN)} or give module:function")
     try:
-        module = importlib.import_module(module_name)
-        return getattr(module, attribute)
-    except (ImportError, AttributeError) as error:
+        method = getattr(importlib.import_module(module_name), attribute)
+    except Exception as error:  # A module of the user's own may raise anything.
         raise UsageError(f"method {name!r} cannot be loaded: {error}") from error
+    if not callable(method):
+        raise UsageError(f"method {name!r} is not a function but {type(method).__name__}")
+    return method
