@@ -1,0 +1,251 @@
+"""The refinement methods: instances that share a batch and nothing else, and what is returned for each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from shapes import box, icosphere, jittered, soup, torus
+
+from refine_batch.camera import Camera
+from refine_batch.config import LossWeights, PaperOptions, RefineConfig
+from refine_batch.errors import ErrorKind, InstanceError, UsageError
+from refine_batch.mesh import Mesh
+from refine_batch.methods import MethodOutput, PreparedInstance, load_method
+from refine_batch.methods.refine import LOSSES
+from refine_batch.render import hard_silhouettes
+
+SIZE = 32
+METHODS = ("refine", "large-steps")
+CPU = torch.device("cpu")
+
+
+def prepared(name: str, mesh: Mesh, camera: Camera, axis="z", size=SIZE) -> PreparedInstance:
+    """An instance whose mask is that of the mesh, stretched."""
+    [mask] = hard_silhouettes(Mesh(mesh.vertices * np.array([1.25, 0.8, 1.1]), mesh.faces), [camera], size)
+    random = np.random.default_rng(len(name))
+    image = np.where(mask[..., None], random.uniform(0.2, 0.9, (size, size, 3)), 0).astype(np.float32)
+    return PreparedInstance(name, mesh, image, mask, camera, axis)
+
+
+ONE = prepared("one", icosphere(1, 0.3), Camera(30, 20, 1.2))
+OTHERS = [
+    prepared("two", jittered(torus(), 0.01), Camera(200, -15, 1.3), axis="x"),
+    prepared("three", box(0.3, 0.4, 0.2), Camera(90, 5, 1.0), axis="none"),
+    prepared("four", soup(10, 12, 0, scale=0.2), Camera(0, 40, 1.5), axis="y"),
+    prepared("five", Mesh(np.eye(3) * 0.3, np.array([[0, 1, 2]])), Camera(45, 30, 1.1)),
+]
+MANY = [OTHERS[i % 4] if i != 9 else ONE for i in range(16)]
+
+
+def run(method: str, batch: list[PreparedInstance], **options) -> list[MethodOutput | InstanceError]:
+    config = RefineConfig(method=method, **{"steps": 20, "image_size": SIZE, **options})
+    return load_method(method)(batch, config, CPU)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def method(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def alone(method) -> MethodOutput:
+    [output] = run(method, [ONE])
+    return output
+
+
+def test_an_instance_does_not_depend_on_its_batch(method, alone):
+    """After 20 steps, alone, as one of 2 and as one of 16."""
+    assert np.abs(alone.vertices - ONE.mesh.vertices).max() > 1e-3
+    for batch, place in (([OTHERS[0], ONE], 1), (MANY, 9)):
+        outputs = run(method, batch)
+        assert len(outputs) == len(batch)
+        np.testing.assert_allclose(outputs[place].vertices, alone.vertices, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(outputs[place].symmetry_confidence, alone.symmetry_confidence, rtol=0, atol=1e-3)
+        assert outputs[place].losses == pytest.approx(alone.losses, rel=1e-2, abs=1e-5)
+    for i in (0, 15):
+        [expected] = run(method, [MANY[i]])
+        np.testing.assert_allclose(outputs[i].vertices, expected.vertices, rtol=0, atol=1e-4)
+
+
+BROKEN = {
+    "vertices that are no numbers": replace(ONE, mesh=Mesh(ONE.mesh.vertices * math.nan, ONE.mesh.faces)),
+    "one vertex that is no number": replace(
+        ONE, mesh=Mesh(np.concatenate([[[math.nan] * 3], ONE.mesh.vertices[1:]]), ONE.mesh.faces)
+    ),
+    "vertices too large": replace(ONE, mesh=Mesh(ONE.mesh.vertices * 1e30, ONE.mesh.faces)),
+    "an image that is no numbers": replace(ONE, image=ONE.image * math.nan),
+    "a camera inside the mesh": replace(ONE, camera=Camera(30, 20, 0.01)),
+    "a camera far away": replace(ONE, camera=Camera(30, 20, 1e30)),
+    "a camera that sees nearly everything": replace(ONE, camera=Camera(30, 20, 1.2, fov=179.999)),
+    "a camera that sees nearly nothing": replace(ONE, camera=Camera(30, 20, 1.2, fov=1e-3)),
+    "a principal point far away": replace(ONE, camera=Camera(30, 20, 1.2, offset_x=1e30)),
+}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(method) -> list[np.ndarray]:
+    """What `OTHERS[2]` and `ONE` become in four steps, each alone."""
+    return [run(method, [instance], steps=4)[0].vertices for instance in (OTHERS[2], ONE)]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_instance_touches_no_other(method, undisturbed, name):
+    first, broken, last = run(method, [OTHERS[2], BROKEN[name], ONE], steps=4)
+    np.testing.assert_allclose(first.vertices, undisturbed[0], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(last.vertices, undisturbed[1], rtol=0, atol=1e-5)
+    if isinstance(broken, InstanceError):
+        assert broken.kind is ErrorKind.DIVERGED
+    else:
+        assert np.isfinite(broken.vertices).all()
+        assert all(math.isfinite(value) for value in broken.losses.values())
+    if name.startswith(("vertices", "one vertex")):
+        assert isinstance(broken, InstanceError)
+
+
+def test_outcome_is_complete(method, alone):
+    count = len(ONE.mesh.vertices)
+    assert alone.vertices.shape == (count, 3)
+    assert alone.vertices.dtype == np.float32
+    assert alone.symmetry_confidence.shape == (count,)
+    assert ((alone.symmetry_confidence > 0) & (alone.symmetry_confidence <= 1)).all()
+    assert set(alone.losses) == set(LOSSES)
+    assert all(math.isfinite(value) and value >= 0 for value in alone.losses.values())
+    assert alone.steps == 20
+    assert alone.loss_curve.shape == (20,)
+    assert alone.camera is None
+
+
+def test_repeats_are_the_same(method, alone):
+    [again] = run(method, [ONE])
+    np.testing.assert_array_equal(again.vertices, alone.vertices)
+    np.testing.assert_array_equal(again.loss_curve, alone.loss_curve)
+
+
+def test_silhouette_comes_nearer_to_the_mask(method):
+    instance = prepared("larger", icosphere(2, 0.3), ONE.camera, size=64)
+    [found] = run(method, [instance], steps=50, image_size=64)
+
+    def iou(vertices: np.ndarray) -> float:
+        [silhouette] = hard_silhouettes(Mesh(vertices, instance.mesh.faces), [instance.camera], 64)
+        return (silhouette & instance.mask).sum() / (silhouette | instance.mask).sum()
+
+    before, after = iou(instance.mesh.vertices), iou(found.vertices)
+    assert before < 0.85
+    assert after > 0.9
+
+
+def test_without_a_plane_there_is_no_symmetry(method):
+    [found] = run(method, [replace(ONE, symmetry_axis="none")], steps=3)
+    assert found.symmetry_confidence is None
+    assert found.losses["vertex_symmetry"] == found.losses["image_symmetry"] == 0
+    assert found.losses["silhouette"] > 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
+def test_any_number_of_steps(method, steps):
+    [found] = run(method, [ONE], steps=steps)
+    assert isinstance(found, MethodOutput), found
+    assert found.steps == len(found.loss_curve) == steps
+    assert np.isfinite(found.vertices).all()
+    assert np.isfinite(found.loss_curve).all()
+
+
+@pytest.mark.parametrize("options", [{"coarse_share": 0.0}, {"coarse_share": 1.0}, {"smoothness": 0.0}])
+def test_large_steps_at_the_ends_of_its_options(options):
+    config = RefineConfig(image_size=SIZE, steps=5, large_steps=options)
+    [found] = load_method("large-steps")([ONE], config, CPU)
+    assert np.isfinite(found.vertices).all()
+
+
+def test_returned_losses_belong_to_the_returned_mesh(method):
+    options = {"paper": {"weights": {"displacement": 7.0}}, "large_steps": {"weights": {"displacement": 7.0}}}
+    [found] = run(method, [ONE], steps=6, **options)
+    moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
+    assert found.losses["displacement"] == pytest.approx(7 * (moved**2).mean(), rel=1e-4)
+
+
+def test_best_iterate_is_the_lowest_of_the_loss_curve():
+    for options, first in (({"paper_exact": True}, 0), ({}, 15)):
+        [found] = run("refine", [ONE], **options)
+        lowest = found.loss_curve[first:].min()
+        assert sum(found.losses.values()) == pytest.approx(float(lowest), rel=1e-6)
+
+
+def test_zero_start_begins_with_the_coarse_mesh_itself():
+    [found] = run("refine", [ONE], steps=1)
+    np.testing.assert_array_equal(found.vertices, ONE.mesh.vertices)
+    assert found.losses["displacement"] == 0
+    [moved] = run("refine", [ONE], steps=1, paper_exact=True)
+    assert np.abs(moved.vertices - ONE.mesh.vertices).max() > 0.005
+
+
+def test_seed_and_id_decide_the_start_and_nothing_else_does():
+    [found] = run("refine", [ONE], steps=5)
+    [other_seed] = run("refine", [ONE], steps=5, seed=1)
+    [other_id] = run("refine", [replace(ONE, instance_id="another")], steps=5)
+    assert np.abs(other_seed.vertices - found.vertices).max() > 1e-6
+    assert np.abs(other_id.vertices - found.vertices).max() > 1e-6
+    twice = run("refine", [ONE, ONE], steps=5)
+    np.testing.assert_array_equal(twice[0].vertices, twice[1].vertices)
+
+
+def test_weights_scale_their_losses():
+    """At the first iterate, where both runs are the same."""
+    weights = dict.fromkeys(LOSSES, 3.0)
+    [ones] = run("refine", [ONE], steps=1, paper={"weights": LossWeights(**dict.fromkeys(LOSSES, 1.0))})
+    [threes] = run("refine", [ONE], steps=1, paper={"weights": LossWeights(**weights)})
+    for name in LOSSES:
+        assert threes.losses[name] == pytest.approx(3 * ones.losses[name], rel=1e-6)
+    [default] = run("refine", [ONE], steps=1)
+    paper = {
+        "silhouette": 10,
+        "displacement": 100,
+        "laplacian": 10,
+        "normal_consistency": 10,
+        "vertex_symmetry": 20,
+        "image_symmetry": 80,
+    }
+    for name, weight in paper.items():
+        assert default.losses[name] == pytest.approx(weight * ones.losses[name], rel=1e-6)
+
+
+def test_paper_exact_is_the_papers_settings():
+    """Whatever the departures are set to."""
+    exact = PaperOptions().exact()
+    assert (exact.learning_rate, exact.sigma, exact.symmetry_bias) == (7e-5, 1e-4, 0.0005)
+    assert not exact.zero_start
+    assert not exact.log_space
+    assert all(exact.sigma_at(progress) == (1e-4, True) for progress in (0.0, 0.3, 1.0))
+    assert load_method("refine").__module__ == "refine_batch.methods.refine"
+
+
+def test_both_renderers_give_the_same():
+    outputs = [run("refine", [ONE, OTHERS[1]], steps=4, renderer=renderer) for renderer in ("warp", "torch")]
+    for warp, plain in zip(*outputs, strict=True):
+        np.testing.assert_allclose(warp.vertices, plain.vertices, rtol=0, atol=1e-5)
+        assert warp.losses == pytest.approx(plain.losses, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no-such-method", "'no-such-method' is unknown; choose refine, large-steps"),
+        ("no_such_module:refine", "cannot be loaded: No module named 'no_such_module'"),
+        ("math:refine", "cannot be loaded"),
+        (":refine", "cannot be loaded"),
+        (".relative:refine", "cannot be loaded"),
+        ("math:pi", "is not a function"),
+        ("", "is unknown"),
+    ],
+)
+def test_methods_that_cannot_be_had(name, told):
+    with pytest.raises(UsageError, match=told):
+        load_method(name)
+
+
+def test_a_method_of_ones_own():
+    assert load_method("math:floor") is math.floor
