@@ -51,10 +51,6 @@ class PaperOptions(_Options):
     )
     symmetry_views: int = Field(1, ge=1, description="Azimuths of the image-symmetry loss; the authors use 1.")
     symmetry_bias: float = Field(0.0005, gt=0, description="b: what low symmetry confidence costs.")
-    encoder_weights: str = Field(
-        "random",
-        description="random, imagenet, or the URI of a torchvision-format ResNet-18 state dict; random: no download.",
-    )
     zero_start: bool = Field(
         True,
         description="Start the displacement head at zero, so that step 0 is the coarse mesh; its default start moves "
@@ -120,6 +116,10 @@ class RefineConfig(_Options):
     )
     renderer: str = Field(
         "warp", description="warp (fused kernels), torch (plain, very slow) or pytorch3d where that is installed."
+    )
+    encoder_weights: str = Field(
+        "random",
+        description="random, imagenet, or the URI of a torchvision-format ResNet-18 state dict; random: no download.",
     )
     paper_exact: bool = Field(
         False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."

@@ -31,6 +31,7 @@ from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.scene import Scene
 from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
+from refine_batch.networks.weights import load_encoder
 from refine_batch.render import load_renderer
 from refine_batch.seeding import instance_seed
 
@@ -45,9 +46,10 @@ def refine(
     options = config.paper.exact() if config.paper_exact else config.paper
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     objective = Objective.of(scene, options)
+    encoder = load_encoder(config.encoder_weights)
     parameters = stack_parameters(
         [
-            initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start)
+            initial_parameters(instance_seed(config.seed, i.instance_id, "network"), options.zero_start, encoder)
             for i in instances
         ],
         device,
