@@ -103,12 +103,21 @@ class LargeStepsOptions(_Options):
 class RefineConfig(_Options):
     """Everything that a refined mesh depends on besides the instance itself."""
 
-    method: str = Field("refine", description="refine (the paper's network), or module:function for a method of yours.")
+    method: str = Field(
+        "refine",
+        description="refine (the paper's network), large-steps (the vertices themselves), or module:function for one "
+        "of yours.",
+    )
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Optimisation steps per instance; by default what the method was tuned for (refine: 400)."
     )
     image_size: int = Field(
         224, ge=16, le=2048, description="Side of the square working image, pixels; the paper's 224."
+    )
+    guard: bool = Field(
+        True,
+        description="Return the coarse mesh, with status kept and the reason, where the refined one fails checks that "
+        "need no ground truth: refinement must never make a mesh worse.",
     )
     seed: int = Field(0, ge=0, description="Seeds every random choice, together with the instance id.")
     figure_samples: int = Field(

@@ -13,6 +13,7 @@ import torch
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.figures.measure import Evaluator
+from refine_batch.guard import objection
 from refine_batch.instance import Instance, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
@@ -164,18 +165,23 @@ def _finish(
         samples=config.figure_samples,
         seed=instance_seed(config.seed, instance.instance_id, "figures"),
     )
+    before, after = ruler.measure(instance.mesh, prepared.camera), ruler.measure(mesh, camera)
+    reason = objection(instance.mesh, mesh, before.iou_2d, after.iou_2d) if config.guard else None
+    if reason is not None:
+        mesh, camera, after = instance.mesh, prepared.camera, before
     return RefinedInstance(
         instance_id=instance.instance_id,
-        status="refined",
+        status="refined" if reason is None else "kept",
         mesh=mesh,
         symmetry_confidence=outcome.symmetry_confidence,
         camera=camera,
-        camera_source="given" if outcome.camera is None else "corrected",
-        before=ruler.measure(instance.mesh, prepared.camera),
-        after=ruler.measure(mesh, camera),
+        camera_source="given" if camera is prepared.camera else "corrected",
+        before=before,
+        after=after,
         losses=outcome.losses,
         loss_curve=outcome.loss_curve,
         steps=outcome.steps,
+        kept_reason=reason,
     )
 
 

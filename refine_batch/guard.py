@@ -1,0 +1,45 @@
+"""The guard: a refined mesh is returned only if checks that need no ground truth say that it is no worse."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refine_batch.mesh import Mesh
+
+# Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
+MAX_EXTENT_RATIO = 2.0
+# Largest share of the surface that may turn its back on where it looked before.
+MAX_FLIPPED_SHARE = 0.25
+
+
+def objection(coarse: Mesh, refined: Mesh, iou_before: float | None, iou_after: float | None) -> str | None:
+    """Why the refined mesh should not be returned, as a sentence for `kept_reason`; None where all is well.
+
+    `iou_before` and `iou_after` are the 2D IoU of hard silhouette and mask, at the camera used.
+    """
+    if iou_before is not None and iou_after is not None and iou_after < iou_before:
+        return f"the silhouette agrees less with the mask than before: 2D IoU {iou_before:.4f} → {iou_after:.4f}"
+    before, after = np.ptp(coarse.vertices, axis=0), np.ptp(refined.vertices, axis=0)
+    # A flat side may grow a little; it is measured against the whole.
+    floor = 0.05 * float(before.max())
+    ratio = (after + floor) / (before + floor)
+    worst = int(np.argmax(np.abs(np.log(ratio))))
+    if not 1.0 / MAX_EXTENT_RATIO <= ratio[worst] <= MAX_EXTENT_RATIO:
+        return f"the extent along {'xyz'[worst]} changed too much: {before[worst]:.3g} → {after[worst]:.3g}"
+    flipped = flipped_share(coarse, refined)
+    if flipped > MAX_FLIPPED_SHARE:
+        return f"{flipped:.0%} of the surface turned over"
+    return None
+
+
+def flipped_share(coarse: Mesh, refined: Mesh) -> float:
+    """Share of the coarse surface whose normal turned by more than 90°."""
+    before, after = area_normals(coarse), area_normals(refined)
+    area = np.linalg.norm(before, axis=1)
+    return float(area[(before * after).sum(axis=1) < 0].sum() / max(area.sum(), 1e-30))
+
+
+def area_normals(mesh: Mesh) -> np.ndarray:
+    """(F, 3) float64 face normals, as long as twice the face's area."""
+    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    return np.cross(b - a, c - a)

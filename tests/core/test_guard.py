@@ -1,0 +1,58 @@
+"""The guard against shapes whose change is known."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from refine_batch.guard import flipped_share, objection
+from refine_batch.mesh import Mesh
+
+
+@pytest.fixture
+def box() -> Mesh:
+    solid = trimesh.creation.box((1.0, 0.5, 0.8))
+    return Mesh(solid.vertices, solid.faces)
+
+
+def test_nothing_speaks_against_a_better_silhouette(box):
+    assert objection(box, Mesh(box.vertices * 1.1, box.faces), 0.8, 0.9) is None
+
+
+def test_a_worse_silhouette_is_refused_with_both_values(box):
+    reason = objection(box, box, 0.91, 0.9)
+    assert reason is not None
+    assert "0.9100" in reason
+    assert "0.9000" in reason
+
+
+@pytest.mark.parametrize(("axis", "factor"), [(0, 2.5), (1, 3.0), (2, 0.3)])
+def test_an_extent_that_changes_too_much_is_refused_by_name(box, axis, factor):
+    stretched = box.vertices.copy()
+    stretched[:, axis] *= factor
+    reason = objection(box, Mesh(stretched, box.faces), 0.5, 0.9)
+    assert reason is not None
+    assert f"along {'xyz'[axis]}" in reason
+
+
+def test_a_mesh_that_turns_over_is_refused(box):
+    # Mirrored in x without turning the winding: the normals of the four sides around x are reversed.
+    mirrored = Mesh(box.vertices * [-1, 1, 1], box.faces)
+    around = 2 * (1.0 * 0.5 + 1.0 * 0.8)
+    assert flipped_share(box, mirrored) == pytest.approx(around / (around + 2 * 0.5 * 0.8), rel=1e-6)
+    assert "turned over" in (objection(box, mirrored, None, None) or "")
+
+
+def test_the_flipped_share_is_measured_by_area(box):
+    # Moving the x = +0.5 side through the opposite one reverses just the normals of the four sides around it.
+    folded = box.vertices.copy()
+    folded[folded[:, 0] > 0, 0] = -1.5
+    around = 2 * (1.0 * 0.5 + 1.0 * 0.8)
+    total = around + 2 * 0.5 * 0.8
+    assert flipped_share(box, Mesh(folded, box.faces)) == pytest.approx(around / total, rel=1e-6)
+
+
+def test_a_flat_mesh_may_gain_a_little_depth():
+    square = Mesh(np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    bent = square.vertices.copy()
+    bent[2, 2] = 0.02
+    assert objection(square, Mesh(bent, square.faces), 0.5, 0.6) is None
