@@ -27,5 +27,7 @@ def optical_depth(points, faces, face_count, mesh_of_view, image_size, sigma, ra
         faces_per_pixel=FACES_PER_PIXEL,
         # Points are projected already: x and y are all that the distances depend on.
         perspective_correct=False,
+        # Without it a steep triangle's depth, extrapolated into its blur, falls below zero and the triangle is dropped.
+        clip_barycentric_coords=True,
     )
     return torch.where(face >= 0, F.softplus(-distance / sigma), 0.0).sum(dim=-1)
