@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,10 @@ from refine_batch.mesh.batch import MeshBatch
 from refine_batch.render import alpha, load_renderer
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "pytorch3d_silhouettes.npz"
+PYTORCH3D = pytest.param(
+    "pytorch3d",
+    marks=pytest.mark.skipif(importlib.util.find_spec("pytorch3d") is None, reason="pytorch3d is not installed"),
+)
 CASES = ("icosphere_64", "icosphere_33_blurry", "box_64", "torus_64", "off_screen_48", "non_manifold_48")
 
 
@@ -57,7 +62,7 @@ def test_rotation_and_translation(case):
     torch.testing.assert_close(case.cameras.translation[0], case.tensor("T"), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("renderer", ["warp", "torch"])
+@pytest.mark.parametrize("renderer", ["warp", "torch", PYTORCH3D])
 def test_silhouette_and_vertex_gradient(case, renderer):
     vertices = case.batch.vertices.clone().requires_grad_()
     silhouette = case.silhouette(renderer, vertices)
