@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.dataset.hashing import HASH, hash_text
+from refine_batch.dataset.hashing import hash_text
 from refine_batch.io.storage import Storage
-from refine_batch.results.index import IdSet, scan
+from refine_batch.results.index import NO_TIME, IdSet, scan
 from refine_batch.results.schema import STATUSES
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,15 +35,15 @@ class CommittedIndex:
     def load(cls, storage: Storage) -> CommittedIndex:
         """Read the key columns of an output's parts; empty where there is no output yet."""
         scanned = scan(storage)
-        rows = scanned.rows[scanned.newest]
-        latest = int(rows["at"].max()) if len(rows) else 0
-        newest = _EPOCH + timedelta(microseconds=latest) if len(rows) and latest > -(2**60) else None
-        return cls(
-            np.ascontiguousarray(rows["id"], HASH),
-            np.ascontiguousarray(rows["fingerprint"]),
-            rows["status"] == STATUSES.index("failed"),
-            newest,
+        newest = scanned.newest
+        # Where nothing is superseded, as after a compaction, nothing has to be copied.
+        ids, fingerprints, status = (
+            a if newest.all() else a[newest] for a in (scanned.ids, scanned.fingerprints, scanned.status)
         )
+        latest = int(scanned.at.max()) if len(scanned.at) else NO_TIME
+        time = None if latest == NO_TIME else _EPOCH + timedelta(microseconds=latest)
+        del scanned, newest
+        return cls(ids, fingerprints, status == STATUSES.index("failed"), time)
 
     def __len__(self) -> int:
         """Instances with a row."""

@@ -125,7 +125,7 @@ def _compact(storage: Storage, target_bytes: int, lock: OutputLock) -> Compactio
         parts_before=len(scanned.parts),
         parts_after=len(after),
         rows=live,
-        rows_dropped=len(scanned.rows) - live,
+        rows_dropped=len(scanned.newest) - live,
         bytes_before=sum(part.size for part in scanned.parts),
         bytes_after=sum(part.size for part in after),
     )
@@ -151,7 +151,7 @@ def finish(storage: Storage) -> int:
 
 def _plan(scanned: ScannedParts, target_bytes: int) -> list[list[_Source]]:
     """Which parts become one, in the order of their names."""
-    bounds = np.searchsorted(scanned.rows["part"], np.arange(len(scanned.parts) + 1))
+    bounds = scanned.bounds()
     sources = [
         _Source(part, scanned.newest[start:end])
         for part, start, end in zip(scanned.parts, bounds[:-1], bounds[1:], strict=True)
@@ -188,7 +188,7 @@ def _merged(storage: Storage, group: list[_Source]) -> tuple[str, bytes] | None:
 
 def _replaced_by(storage: Storage, part: StoredFile) -> dict[str, list]:
     with open_part(storage, part) as file:
-        value = (file.schema_arrow.metadata or {}).get(_REPLACES.encode(), b"{}")
+        value = (file.metadata.metadata or {}).get(_REPLACES.encode(), b"{}")
     return json.loads(value)
 
 

@@ -21,10 +21,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _KEY_COLUMNS = ("instance_id", "fingerprint", "status", "refined_at")
-# One scanned row, 41 bytes. `fingerprint` is 64 bits of a hash: it is only ever compared within one instance.
-_ROW = np.dtype(
-    [("id", HASH), ("fingerprint", "<u8"), ("at", "<i8"), ("part", "<i4"), ("row", "<i4"), ("status", "u1")]
-)
+# In the place of a time, for a row without one: such a row is older than any other.
+NO_TIME = int(np.iinfo(np.int64).min)
 _AHEAD = 16
 # A part that a compaction has replaced since the listing is not found; the next listing has its replacement.
 _RESTARTS = 10
@@ -32,15 +30,34 @@ _RESTARTS = 10
 
 @dataclass(frozen=True, eq=False)
 class ScannedParts:
-    """Every row's key, in the order of the parts, and how the parts are cut into row groups.
+    """Every row's key, in the order of the parts: 33 bytes a row.
 
-    `newest[i]` is True where row i is the newest of its instance; of rows of the same time, that of the last part is.
+    Attributes
+    ----------
+    groups
+        Rows in each row group of each part.
+    ids : (R,) HASH
+    fingerprints : (R,) uint64
+        Half of a hash: they are only ever compared within one instance.
+    at : (R,) int64
+        `refined_at`, microseconds since the epoch.
+    status : (R,) uint8
+        Index into STATUSES.
+    newest : (R,) bool
+        Whether the row is the newest of its instance; of rows of the same time, that of the last part is.
     """
 
     parts: list[StoredFile]
     groups: list[np.ndarray]
-    rows: np.ndarray
+    ids: np.ndarray
+    fingerprints: np.ndarray
+    at: np.ndarray
+    status: np.ndarray
     newest: np.ndarray
+
+    def bounds(self) -> np.ndarray:
+        """(P + 1,) where the rows of each part begin, and the last ones end."""
+        return np.concatenate([[0], np.cumsum([sizes.sum() for sizes in self.groups], dtype=np.int64)])
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T], workers: int = _AHEAD) -> Iterator[R]:
@@ -75,40 +92,47 @@ def scan(storage: Storage) -> ScannedParts:
 
 
 def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
-    chunks, groups = [], []
     # On a local disk threads only add to the work, which is Python's.
-    workers = 4 if storage.local else _AHEAD
-    for number, (rows, sizes) in enumerate(ahead(lambda part: _keys(storage, part), parts, workers)):
-        rows["part"] = number
-        chunks.append(rows)
+    workers = 2 if storage.local else _AHEAD
+    groups: list[np.ndarray] = []
+    columns: list[list[np.ndarray]] = [[] for _ in _DTYPES]
+    for sizes, *arrays in ahead(lambda part: _keys(storage, part), parts, workers):
         groups.append(sizes)
-    rows = np.concatenate(chunks) if chunks else np.empty(0, _ROW)
-    chunks.clear()
-    return ScannedParts(parts, groups, rows, _newest(rows))
+        for column, array in zip(columns, arrays, strict=True):
+            column.append(array)
+    # One column after the other, so that only one is held twice.
+    joined = []
+    for column, dtype in zip(columns, _DTYPES, strict=True):
+        joined.append(np.concatenate([np.empty(0, dtype), *column]))
+        column.clear()
+    ids, fingerprints, at, status = joined
+    return ScannedParts(parts, groups, ids, fingerprints, at, status, _newest(ids, at))
 
 
-def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, np.ndarray]:
+_DTYPES = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"))
+
+
+def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
+    """Sizes of the row groups, and of every row what ScannedParts holds."""
     with open_part(storage, part) as file:
         sizes = np.array([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)], np.int64)
         table = read_row_groups(file, range(file.num_row_groups), _KEY_COLUMNS)
-    rows = np.zeros(table.num_rows, _ROW)
-    rows["id"] = hash_text(table["instance_id"])
-    rows["fingerprint"] = hash_text(pc.fill_null(table["fingerprint"], ""))["high"]
-    rows["at"] = pc.fill_null(table["refined_at"].cast(pa.int64()), np.iinfo(np.int64).min).to_numpy()
-    rows["row"] = np.arange(table.num_rows)
-    status = pc.index_in(table["status"], pa.array(STATUSES))
-    rows["status"] = pc.fill_null(status, len(STATUSES)).to_numpy()
-    return rows, sizes
+    return (
+        sizes,
+        hash_text(table["instance_id"]),
+        hash_text(pc.fill_null(table["fingerprint"], ""))["high"].copy(),
+        pc.fill_null(table["refined_at"].cast(pa.int64()), NO_TIME).to_numpy(),
+        pc.fill_null(pc.index_in(table["status"], pa.array(STATUSES)), len(STATUSES)).to_numpy().astype(np.uint8),
+    )
 
 
-def _newest(rows: np.ndarray) -> np.ndarray:
+def _newest(ids: np.ndarray, at: np.ndarray) -> np.ndarray:
     # Rows stand in the order of their parts, and the sort is stable.
-    order = np.lexsort((rows["at"], rows["id"]["low"], rows["id"]["high"]))
-    high, low = rows["id"]["high"][order], rows["id"]["low"][order]
-    last = np.ones(len(rows), bool)
-    last[:-1] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    newest = np.zeros(len(rows), bool)
-    newest[order[last]] = True
+    order = np.lexsort((at, ids["low"], ids["high"]))
+    newest = np.zeros(len(ids), bool)
+    ordered = ids[order]
+    newest[order[:-1]] = ordered[1:] != ordered[:-1]
+    newest[order[-1:]] = True
     return newest
 
 

@@ -71,9 +71,9 @@ def _pass(
     scanned = scan(storage)
     chosen = scanned.newest
     if wanted is not None:
-        chosen = chosen & (wanted.find(scanned.rows["id"]) >= 0)
+        chosen = chosen & (wanted.find(scanned.ids) >= 0)
     if done:
-        chosen = chosen & (IdSet(np.concatenate(done)).find(scanned.rows["id"]) < 0)
+        chosen = chosen & (IdSet(np.concatenate(done)).find(scanned.ids) < 0)
     heavy = any(name in HEAVY_COLUMNS for name in names)
 
     def read(piece: _Piece) -> tuple[np.ndarray, pa.Table]:
@@ -86,12 +86,11 @@ def _pass(
 
 
 def _pieces(scanned: ScannedParts, chosen: np.ndarray, singly: bool) -> Iterator[_Piece]:
-    end = 0
-    for part, sizes in zip(scanned.parts, scanned.groups, strict=True):
-        bounds = end + np.concatenate([[0], np.cumsum(sizes)])
-        end = int(bounds[-1])
+    starts = scanned.bounds()
+    for part, sizes, start in zip(scanned.parts, scanned.groups, starts[:-1], strict=True):
+        bounds = start + np.concatenate([[0], np.cumsum(sizes)])
         groups = [g for g in range(len(sizes)) if chosen[bounds[g] : bounds[g + 1]].any()]
         for some in [[g] for g in groups] if singly else [groups] if groups else []:
             mask = np.concatenate([chosen[bounds[g] : bounds[g + 1]] for g in some])
-            ids = np.concatenate([scanned.rows["id"][bounds[g] : bounds[g + 1]] for g in some])
+            ids = np.concatenate([scanned.ids[bounds[g] : bounds[g + 1]] for g in some])
             yield _Piece(part, some, mask, np.ascontiguousarray(ids[mask], HASH))

@@ -99,7 +99,7 @@ def open_part(storage: Storage, part: StoredFile | str) -> Iterator[pq.ParquetFi
     with storage.open(path, size=size, buffer=0) as stream:
         try:
             file = pq.ParquetFile(stream, pre_buffer=True)
-            version = version_of(file.schema_arrow)
+            version = version_of(file.metadata.metadata)
             if version > SCHEMA_VERSION:
                 raise UsageError(
                     f"{where} has schema version {version}, this package knows up to {SCHEMA_VERSION}: "
@@ -122,8 +122,8 @@ def read_part(storage: Storage, part: StoredFile | str, columns: Sequence[str] |
 def read_row_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
     """Some row groups of a part, as `read_part` gives it."""
     names = RESULT_SCHEMA.names if columns is None else list(columns)
-    table = file.read_row_groups(list(groups), columns=[n for n in names if n in file.schema_arrow.names])
-    return conform(table, names)
+    present = set(file.schema_arrow.names)  # made anew, from the footer, each time it is asked for
+    return conform(file.read_row_groups(list(groups), columns=[n for n in names if n in present]), names)
 
 
 def conform(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pyarrow as pa
 
 # Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
@@ -89,7 +91,7 @@ def _fields() -> list[pa.Field]:
 RESULT_SCHEMA: pa.Schema = pa.schema(_fields(), metadata={_VERSION_KEY: str(SCHEMA_VERSION).encode()})
 
 
-def version_of(schema: pa.Schema) -> int:
-    """Version of the schema that a file was written with; 0 where it is none of ours."""
-    value = (schema.metadata or {}).get(_VERSION_KEY, b"0")
+def version_of(metadata: Mapping[bytes, bytes] | None) -> int:
+    """Version of the schema that a file with this metadata was written with; 0 where it is none of ours."""
+    value = (metadata or {}).get(_VERSION_KEY, b"0")
     return int(value) if value.isdigit() else 0

@@ -44,7 +44,7 @@ def test_schema_has_the_columns_of_the_interface():
         assert types[f"{figure}_before"] == types[f"{figure}_after"] == "double"
     for loss in ("total", "silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry"):
         assert types[f"loss_{loss}"] == "double"
-    assert version_of(RESULT_SCHEMA) == 1
+    assert version_of(RESULT_SCHEMA.metadata) == 1
     assert tuple(RESULT_SCHEMA.names[-4:]) == HEAVY_COLUMNS
     assert all(field.metadata[b"description"] for field in RESULT_SCHEMA)
     assert RESULT_SCHEMA.field("azimuth").metadata[b"unit"] == b"degrees"
