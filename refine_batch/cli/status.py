@@ -64,6 +64,8 @@ def _figures(group: GroupSummary) -> Table:
 
     made = table("mean", "before", "after", "change", "improved", "worsened", "instances")
     for name, values in group.figures.items():
+        if not values.count:
+            continue
         made.add_row(
             figure_name(name),
             figure(name, values.before),
@@ -79,11 +81,13 @@ def _figures(group: GroupSummary) -> Table:
 def _categories(summary: Summary) -> Table:
     from refine_batch.cli.console import figure, figure_name, plain, table
 
-    names = [name for name in ("iou_2d", "chamfer_l2", "f_score") if name in summary.overall.figures]
+    names = [name for name in ("iou_2d", "chamfer_l2", "f_score") if summary.overall.figures[name].count]
     made = table("category", "instances", "failed", *(figure_name(name) for name in names))
     for category, group in summary.categories.items():
         cells = [
-            f"{figure(name, known.before)} → {figure(name, known.after)}" if (known := group.figures.get(name)) else "–"
+            f"{figure(name, known.before)} → {figure(name, known.after)}"
+            if (known := group.figures[name]).count
+            else "–"
             for name in names
         ]
         label = plain("(none)" if category is None else category)

@@ -115,7 +115,7 @@ class Dispatch:
         )
 
     def _finished(self) -> bool:
-        busy = bool(self._pool.of("busy")) or bool(self._writing)
+        busy = bool(self._pool.of("busy", "unsure")) or bool(self._writing)
         if self._stop:
             return not busy or self._stop.overdue
         reserved = any(worker.upcoming for worker in self._pool.of("idle"))
@@ -142,10 +142,10 @@ class Dispatch:
         return max(1, self._request.slots(self._nodes.values()))
 
     def _scale(self) -> None:
-        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy"))
+        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
         waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
         target = self._target()
-        self._pool.scale(min(target, len(self._pool.of("busy")) + waiting))
+        self._pool.scale(min(target, len(self._pool.of("busy", "unsure")) + waiting))
         self.ledger.patience = PATIENCE + 3 * target
 
     def _hand_out(self) -> None:
@@ -159,7 +159,7 @@ class Dispatch:
 
     def _taken_over(self) -> Batch | None:
         """A batch that a busy actor was to do next; better done now by an idle one."""
-        for worker in self._pool.of("busy"):
+        for worker in self._pool.of("busy", "unsure"):
             if worker.upcoming is not None:
                 batch, worker.upcoming = worker.upcoming, None
                 return batch

@@ -8,6 +8,8 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.io.storage import StorageError, redact
 from refine_batch.job.batch import Fault
 
+UNREACHABLE = "its node could not be reached any more"
+
 
 def fault_of(error: BaseException, *, node_gone: bool = False) -> Fault:
     """The fault behind an exception of `ray.get` on an actor's answer.
@@ -24,6 +26,8 @@ def fault_of(error: BaseException, *, node_gone: bool = False) -> Fault:
     preempted = isinstance(error, rx.RayActorError) and error.preempted
     if node_gone or preempted or isinstance(error, rx.NodeDiedError) or "its node has died" in str(error):
         return Fault(ErrorKind.PROCESS_DIED, "the node went away", blameless=True)
+    if isinstance(error, rx.ActorUnavailableError):
+        return Fault(ErrorKind.PROCESS_DIED, UNREACHABLE, blameless=True)
     if isinstance(error, rx.ActorDiedError) and not error.actor_init_failed:
         # Ray cannot tell these apart either.
         return Fault(ErrorKind.PROCESS_DIED, "its process died: it crashed, ended itself or was killed")

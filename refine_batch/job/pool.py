@@ -16,12 +16,16 @@ from refine_batch.errors import ErrorKind, RefineBatchError
 from refine_batch.job.actor import Assignment, Refiner
 from refine_batch.job.batch import Batch, Fault, RowOutcome
 from refine_batch.job.cluster import Request
-from refine_batch.job.faults import fault_of
+from refine_batch.job.faults import UNREACHABLE, fault_of
 
 # Actors that die one after the other before a single one got ready.
 MAX_START_FAULTS = 3
 # The same where others did get ready before: nodes come and go, so more patience.
 MAX_LATE_START_FAULTS = 20
+# Ray first calls an actor unavailable when the connection to it breaks, and takes up to half a minute to find out if
+# its process died or its node is gone, which decides who is to blame.
+DOUBT = 60.0
+ASK_EVERY = 1.0
 
 
 class PoolError(RefineBatchError):
@@ -34,19 +38,26 @@ class RefineActor(Refiner):
     def ready(self) -> dict[str, Any]:
         return super().ready() | {"node_id": ray.get_runtime_context().get_node_id()}
 
+    def ping(self) -> None:
+        """Answer."""
+
 
 @dataclass(eq=False)
 class Worker:
-    """One actor and what it has in hand. Times are monotonic seconds."""
+    """One actor and what it has in hand. Times are monotonic seconds.
+
+    `unsure` is one that could not be reached while it was busy.
+    """
 
     handle: Any
     pending: ray.ObjectRef | None
     started: float
-    state: Literal["starting", "idle", "busy", "dead"] = "starting"
+    state: Literal["starting", "idle", "busy", "unsure", "dead"] = "starting"
     node_id: str | None = None
     batch: Batch | None = None
     upcoming: Batch | None = None
     deadline: float = float("inf")
+    ask_at: float = float("inf")
 
 
 @dataclass(frozen=True)
@@ -112,22 +123,27 @@ class ActorPool:
 
     def events(self, timeout: float, living_nodes: Collection[str]) -> Iterator[Event]:
         """Wait up to `timeout` seconds for something to happen, and say what did."""
+        self._ask_the_unsure()
         pending = {worker.pending: worker for worker in self._workers if worker.pending is not None}
         if not pending:
             time.sleep(timeout)
-            return
-        done, rest = ray.wait(list(pending), num_returns=1, timeout=timeout)
-        if done and rest:
-            done += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
-        for reference in done:
-            yield self._event(pending[reference], reference, living_nodes)
+        else:
+            done, rest = ray.wait(list(pending), num_returns=1, timeout=timeout)
+            if done and rest:
+                done += ray.wait(rest, num_returns=len(rest), timeout=0)[0]
+            for reference in done:
+                event = self._event(pending[reference], reference, living_nodes)
+                if event is not None:
+                    yield event
         now = time.monotonic()
-        for worker in [w for w in self.of("busy") if w.deadline < now]:
-            seconds = self._instance_timeout * len(worker.batch or ())
-            batch = worker.batch
+        for worker in [worker for worker in self.of("busy", "unsure") if worker.deadline < now]:
+            if worker.state == "unsure":
+                fault = Fault(ErrorKind.PROCESS_DIED, UNREACHABLE, blameless=True)
+            else:
+                seconds = self._instance_timeout * len(worker.batch or ())
+                fault = Fault(ErrorKind.TIMEOUT, f"not done after {seconds:g} s (--instance-timeout)")
             self._end(worker)
-            fault = Fault(ErrorKind.TIMEOUT, f"not done after {seconds:g} s (--instance-timeout)")
-            yield Event(worker, batch=batch, fault=fault)
+            yield Event(worker, batch=worker.batch, fault=fault)
 
     def check(self) -> None:
         """Raise PoolError where waiting for an actor has become pointless."""
@@ -149,7 +165,7 @@ class ActorPool:
             self._end(worker)
         return dropped
 
-    def _event(self, worker: Worker, reference: ray.ObjectRef, living_nodes: Collection[str]) -> Event:
+    def _event(self, worker: Worker, reference: ray.ObjectRef, living_nodes: Collection[str]) -> Event | None:
         worker.pending = None
         try:
             answer = ray.get(reference)
@@ -159,11 +175,18 @@ class ActorPool:
             worker.node_id, worker.state = answer["node_id"], "idle"
             self._start_faults, self._ever_ready = 0, True
             return Event(worker)
+        if worker.state == "unsure":
+            # It lives, but the answer it owes may be lost.
+            self._end(worker)
+            return Event(worker, worker.batch, fault=Fault(ErrorKind.PROCESS_DIED, UNREACHABLE, blameless=True))
         batch, worker.batch, worker.state = worker.batch, None, "idle"
         worker.deadline = float("inf")
         return Event(worker, batch=batch, outcomes=answer)
 
-    def _failed(self, worker: Worker, error: Exception, living_nodes: Collection[str]) -> Event:
+    def _failed(self, worker: Worker, error: Exception, living_nodes: Collection[str]) -> Event | None:
+        if isinstance(error, ray.exceptions.ActorUnavailableError) and worker.state in ("busy", "unsure"):
+            self._doubt(worker)
+            return None
         gone = worker.node_id is not None and worker.node_id not in living_nodes
         fault = fault_of(error, node_gone=gone)
         batch = worker.batch
@@ -183,6 +206,17 @@ class ActorPool:
         else:
             self._end(worker)
         return Event(worker, batch=batch, fault=fault)
+
+    def _doubt(self, worker: Worker) -> None:
+        now = time.monotonic()
+        if worker.state == "busy":
+            worker.state, worker.deadline = "unsure", now + DOUBT
+        worker.ask_at = now + ASK_EVERY
+
+    def _ask_the_unsure(self) -> None:
+        for worker in self.of("unsure"):
+            if worker.pending is None and worker.ask_at < time.monotonic():
+                worker.pending = worker.handle.ping.remote()
 
     def _end(self, worker: Worker) -> None:
         worker.state, worker.pending = "dead", None

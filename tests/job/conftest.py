@@ -39,7 +39,7 @@ def importable_stubs() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_address(ray_folder, importable_stubs) -> Iterator[str]:
+def ray_address(ray_folder, importable_stubs, aws_environment) -> Iterator[str]:
     """Address of a private cluster of one node with 4 logical CPUs, used by nobody else."""
     from ray.cluster_utils import Cluster
 

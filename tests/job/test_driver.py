@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from tiny_dataset import result_rows, write_manifest
+from tiny_dataset import result_rows, write_broken_manifest, write_manifest
 
 from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
@@ -160,25 +160,28 @@ def test_failed_rows_are_left_alone_retried_or_forced(tmp_path, run):
 
 
 def test_bad_inputs_become_failed_rows_that_name_them(tmp_path, run):
-    manifest = write_manifest(tmp_path, ["a"])
-    (tmp_path / "torn.obj").write_text("v 0 0 0\nv 1 0")
-    lines = manifest.read_text().splitlines()
-    lines.append("b,missing.obj,disc.png,30,20,1.2,x")
-    lines.append("c,torn.obj,disc.png,30,20,1.2,x")
-    lines.append("d,sphere.obj,disc.png,nan,20,1.2,x")
-    manifest.write_text("\n".join(lines) + "\n")
+    expected = write_broken_manifest(tmp_path)
 
-    run(manifest, tmp_path / "out", max_failed_fraction=1)
+    outcome = run(tmp_path / "manifest.csv", tmp_path / "out", batch_size=4)
 
+    assert outcome.exit_status == 1
     rows = {row["instance_id"]: row for row in result_rows(tmp_path / "out")}
-    assert {name: row["error_kind"] for name, row in rows.items()} == {
-        "a": None,
-        "b": "missing_file",
-        "c": "mesh_broken",
-        "d": "camera_invalid",
-    }
-    assert "missing.obj" in rows["b"]["error_message"]
-    assert "torn.obj" in rows["c"]["error_message"]
+    assert {name: row["error_kind"] for name, row in rows.items()} == expected
+    assert "nowhere.obj" in rows["no-mesh"]["error_message"]
+    assert "half_mask.png" in rows["other-size"]["error_message"]
+    assert "azimuth" in rows["nan-camera"]["error_message"]
+    assert outcome.record.counts == {"refined": 2, "kept": 0, "failed": 9}
+
+
+def test_an_output_on_s3(tmp_path, run, s3_folder):
+    ids = [f"{number:04}" for number in range(5)]
+    manifest = write_manifest(tmp_path, ids)
+    settings = {"s3_endpoint": s3_folder.s3_endpoint, "batch_size": 2}
+    assert run(manifest, s3_folder.uri, limit=2, **settings).record.counts["refined"] == 2
+    assert run(manifest, s3_folder.uri, **settings).record.counts["refined"] == 3
+    assert sorted(row["instance_id"] for row in result_rows(s3_folder)) == ids
+    assert run(manifest, s3_folder.uri, **settings).record.counts == {}
+    assert len(s3_folder.list("runs")) == 3
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def died(**context):
         ),
         (rx.NodeDiedError("gone"), ErrorKind.PROCESS_DIED, True),
         (rx.OutOfMemoryError("…"), ErrorKind.OUT_OF_MEMORY, False),
-        (rx.ActorUnavailableError("…", None), ErrorKind.PROCESS_DIED, False),
+        (rx.ActorUnavailableError("…", None), ErrorKind.PROCESS_DIED, True),
         (raised(StorageError("503")), ErrorKind.STORAGE, False),
         (raised(MemoryError()), ErrorKind.OUT_OF_MEMORY, False),
         (raised(ValueError("odd")), ErrorKind.INTERNAL, False),

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from tiny_dataset import result_rows, write_manifest
 
+from refine_batch.io.storage import Storage
+
 ROOT = Path(__file__).parents[2]
 IDS = [f"i{number:02}" for number in range(16)]
 
@@ -23,8 +25,8 @@ def start(tmp_path, ray_address):
     processes = []
     manifest = write_manifest(tmp_path, IDS)
 
-    def go(*options, method="slow"):
-        command = [sys.executable, str(ROOT / "jobs" / "refine.py"), str(manifest), str(tmp_path / "out")]
+    def go(*options, method="slow", output=tmp_path / "out"):
+        command = [sys.executable, str(ROOT / "jobs" / "refine.py"), str(manifest), str(output)]
         command += ["--address", ray_address, "--method", f"stub_methods:{method}", "--image-size", "32"]
         command += ["--figure-samples", "100", "--actors", "2", "--batch-size", "2", "--progress-interval", "0.5"]
         process = subprocess.Popen(
@@ -41,20 +43,23 @@ def start(tmp_path, ray_address):
 
 def wait_for_rows(output, number, timeout=60):
     deadline = time.monotonic() + timeout
-    while not (output / "results").exists() or len(result_rows(output)) < number:
+    while len(result_rows(output)) < number:
         assert time.monotonic() < deadline, "no rows came"
         time.sleep(0.1)
 
 
 def records(output):
-    return sorted(
-        (json.loads(path.read_text()) for path in (output / "runs").glob("*.json")), key=lambda r: r["run_id"]
-    )
+    storage = output if isinstance(output, Storage) else Storage(str(output))
+    return [json.loads(storage.read(record.path)) for record in storage.list("runs")]
 
 
-def test_killed_after_the_first_rows_it_does_only_the_rest(tmp_path, start):
-    output = tmp_path / "out"
-    killed = start()
+@pytest.mark.parametrize("place", ["local", pytest.param("s3", marks=pytest.mark.slow)])
+def test_killed_after_the_first_rows_it_does_only_the_rest(tmp_path, start, place, request):
+    output, options = Storage(str(tmp_path / "out")), []
+    if place == "s3":
+        output = request.getfixturevalue("s3_folder")
+        options = ["--s3-endpoint", output.s3_endpoint]
+    killed = start(*options, output=output.uri)
     wait_for_rows(output, 2)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
@@ -62,14 +67,14 @@ def test_killed_after_the_first_rows_it_does_only_the_rest(tmp_path, start):
     committed = {row["instance_id"] for row in result_rows(output)}
     assert 2 <= len(committed) < len(IDS)
 
-    resumed = start("--json")
+    resumed = start("--json", *options, output=output.uri)
     record = json.loads(resumed.communicate(timeout=120)[0])
     assert resumed.returncode == 0
     assert record["skipped"] == len(committed)
     assert record["counts"] == {"refined": len(IDS) - len(committed), "kept": 0, "failed": 0}
     assert Counter(row["instance_id"] for row in result_rows(output)) == Counter(IDS)
 
-    third = start()
+    third = start(*options, output=output.uri)
     text = third.communicate(timeout=60)[0]
     assert third.returncode == 0
     assert f"already holds all {len(IDS)} rows" in text
