@@ -20,6 +20,8 @@ from refine_batch.errors import ErrorKind, InstanceError
 
 # Beyond this angle a pixel is stretched more than fourfold along the turn.
 LARGEST_TURN = 60.0
+# Where nothing in the picture moves by more than this many pixels, two cameras are the same.
+SAME_PIXEL = 0.01
 _ORTHONORMAL = 1e-3
 
 

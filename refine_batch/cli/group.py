@@ -14,6 +14,7 @@ from refine_batch.errors import RefineBatchError, UsageError
 COMMANDS = {
     "run": "Refine every instance of a manifest that the output does not hold yet.",
     "validate": "Check every row of a manifest without refining.",
+    "manifest": "Build a manifest from a known dataset layout and a folder of coarse meshes.",
     "synth": "Write a synthetic dataset with ground truth and its manifest.",
     "status": "Show counts, figures before and after, and what failed and why.",
     "export": "Write the refined meshes as files.",

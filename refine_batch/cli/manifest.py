@@ -1,0 +1,164 @@
+"""`refine-batch manifest`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refine_batch.cli.group import COMMANDS, Command
+
+if TYPE_CHECKING:
+    from refine_batch.dataset.layouts.build import Built
+
+# Said here again, so that `--help` need not import the layouts.
+_LAYOUTS = ("folder", "pix3d", "r2n2")
+_CONVENTIONS = ("look-at", "opencv", "colmap", "opengl", "pytorch3d")
+_FRAMES = ("same", "shapenet-v1", "shapenet-v2", "pix3d")
+_INTERVAL = 5.0  # seconds between lines of progress
+
+
+@click.command(cls=Command, short_help=COMMANDS["manifest"])
+@click.argument("source")
+@click.option("--layout", type=click.Choice(_LAYOUTS), required=True, help="How SOURCE is laid out.")
+@click.option("--meshes", metavar="DIR", required=True, help="Folder of the coarse meshes.")
+@click.option("--out", metavar="MANIFEST", required=True, help="The manifest to write, .parquet or .csv.")
+@click.option(
+    "--ground-truth",
+    metavar="DIR",
+    help="Folder of the true meshes (folder, r2n2: ShapeNetCore v1; Pix3D has its own).",
+)
+@click.option(
+    "--category", "categories", multiple=True, metavar="NAME", help="Only this category; several are allowed."
+)
+@click.option("--masks", metavar="DIR", help="folder: masks of the images' stems, where these have no alpha channel.")
+@click.option(
+    "--cameras", metavar="FILE", help="folder: a CSV, JSON or NPZ file of cameras, keyed by the images' stems."
+)
+@click.option(
+    "--camera-convention",
+    type=click.Choice(_CONVENTIONS),
+    help="folder: what the cameras' numbers mean.  [default: look-at: azimuth, elevation, distance]",
+)
+@click.option(
+    "--view-separator",
+    metavar="TEXT",
+    help="folder: what stands between an object's stem and the name of a view; _ makes chair_03 a view of chair.",
+)
+@click.option(
+    "--image-source", "image_sources", multiple=True, metavar="NAME", help="pix3d: only images of this source."
+)
+@click.option("--without-truncated", is_flag=True, help="pix3d: leave out objects that the image's edge cuts.")
+@click.option("--without-occluded", is_flag=True, help="pix3d: leave out objects that others hide, even slightly.")
+@click.option(
+    "--view",
+    "views",
+    multiple=True,
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="r2n2: only this view of each model; several are allowed.",
+)
+@click.option(
+    "--fov", type=float, metavar="DEGREES", help="r2n2: field of view of renderings other than Choy et al.'s."
+)
+@click.option(
+    "--distance-unit", type=float, metavar="X", help="r2n2: object units per unit of distance.  [default: 1.75]"
+)
+@click.option(
+    "--mesh-frame",
+    type=click.Choice(_FRAMES),
+    help="pix3d, r2n2: coordinates that the coarse meshes are in; most networks were trained on shapenet-v1.  "
+    "[default: same as the dataset's models]",
+)
+@click.option(
+    "--mesh-scale",
+    type=click.Choice(["same", "unit-box"]),
+    help="pix3d, r2n2: unit-box where the meshes' true model has its box on the origin with a largest side of 1.",
+)
+@click.option(
+    "--symmetry-axis", type=click.Choice(["x", "y", "z", "none"]), help="For every row, in the meshes' coordinates."
+)
+@click.option(
+    "--margin", type=click.FloatRange(0, 5), default=0.15, show_default=True, help="Room round a cut-out object."
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(16, 4096),
+    default=512,
+    show_default=True,
+    help="Largest side of an image that is written, pixels.",
+)
+@click.option(
+    "--check-images/--no-check-images",
+    default=True,
+    help="Look into each image's header for an alpha channel where nothing else gives a mask.  [default: yes]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
+def manifest(source: str, layout: str, as_json: bool, **options: Any) -> None:
+    """Write the manifest of a dataset at SOURCE: a known layout, and a folder of someone's reconstructions of it.
+
+    \b
+    folder  images and meshes of the same stem
+    pix3d   Pix3D, as its archive unpacks
+    r2n2    the ShapeNet renderings of Choy et al.
+
+    Images that have to be cut out or turned towards the object are written beside the manifest. What does not fit is
+    counted, listed with its reason in MANIFEST's .left_out.csv, and left out.
+
+    Exit status: 0 when there is a manifest, 2 when not one row could be made: nothing was written.
+    """
+    from refine_batch.cli.console import print_json
+    from refine_batch.dataset.layouts import LayoutOptions, build_manifest
+
+    built = build_manifest(layout, LayoutOptions(source=source, **options), progress=_Progress())  # type: ignore[arg-type]
+    if as_json:
+        print_json(
+            {
+                "manifest": built.manifest,
+                "rows": built.rows,
+                "categories": dict(built.categories),
+                "left_out": {reason.value: number for reason, number in built.left_out.items()},
+                "left_out_list": built.left_out_uri,
+            }
+        )
+    else:
+        show(built)
+
+
+class _Progress:
+    """A line on standard error every few seconds."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _INTERVAL
+
+    def __call__(self, built: Built) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _INTERVAL
+            click.echo(f"{built.rows:,} rows, {sum(built.left_out.values()):,} left out", err=True)
+
+
+def show(built: Built) -> None:
+    """Print what was found and what was not."""
+    from refine_batch.cli.console import console, plain, table
+    from refine_batch.dataset.layouts.entry import Reason
+
+    out = console()
+    out.print(plain(f"{built.rows} rows in {built.manifest}"), soft_wrap=True)
+    if len(built.categories) > 1:
+        counts = table("category", "rows")
+        for name, number in sorted(built.categories.items()):
+            counts.add_row(plain(name or "(none)"), str(number))
+        out.print(counts)
+    for reason, number in built.left_out.most_common():
+        if reason is Reason.FILTERED:
+            out.print(f"{number} not asked for")
+            continue
+        kept = "in the manifest without one" if reason is Reason.GROUND_TRUTH_MISSING else "left out"
+        out.print(f"{number} {kept}: {reason.value}")
+        for item in built.examples[reason]:
+            out.print(plain(f"  {item.name}: {item.message}"), soft_wrap=True)
+    if built.examples:
+        out.print(plain(f"all of them: {built.left_out_uri}"), soft_wrap=True)
