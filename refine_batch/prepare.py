@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import Instance
+from refine_batch.instance import Instance, SymmetryAxis
 from refine_batch.methods.base import PreparedInstance
 
 
@@ -20,18 +22,28 @@ def prepare(instance: Instance, image_size: int) -> PreparedInstance:
     Raises
     ------
     InstanceError
-        The mesh, the image, the mask or the camera cannot be used.
+        The mesh, the image, the mask, the camera, the symmetry axis or the ground truth cannot be used.
     """
     name = f"instance {instance.instance_id!r}"
     instance.mesh.check(name)
-    if instance.image.ndim != 3 or instance.image.shape[2] != 3:
+    if instance.ground_truth is not None:
+        instance.ground_truth.check(f"{name}, ground truth")
+    if instance.symmetry_axis not in get_args(SymmetryAxis):
         raise InstanceError(
-            ErrorKind.IMAGE_BROKEN, f"{name}: expected an image of shape (H, W, 3), got {instance.image.shape}"
+            ErrorKind.ROW_INVALID,
+            f"{name}: the symmetry axis is {instance.symmetry_axis!r}; it must be x, y, z or none",
+        )
+    if instance.image.ndim != 3 or instance.image.shape[2] != 3 or instance.image.dtype != np.uint8:
+        raise InstanceError(
+            ErrorKind.IMAGE_BROKEN,
+            f"{name}: expected a uint8 image of shape (H, W, 3), got {instance.image.dtype} {instance.image.shape}",
         )
     if instance.mask.shape != instance.image.shape[:2]:
+        sizes = f"the image is {_size(instance.image[..., 0])} and its mask {_size(instance.mask)}"
+        raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike")
+    if instance.mask.dtype != bool:
         raise InstanceError(
-            ErrorKind.SIZE_MISMATCH,
-            f"{name}: the image is {_size(instance.image)} and its mask {_size(instance.mask)}; they must be alike",
+            ErrorKind.IMAGE_BROKEN, f"{name}: expected a mask of bool (mask > 0, say), got {instance.mask.dtype}"
         )
     if not instance.mask.any():
         raise InstanceError(ErrorKind.MASK_EMPTY, f"{name}: the mask is empty: no pixel belongs to the object")
@@ -68,4 +80,5 @@ def resize_square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]}×{array.shape[0]}"
+    """Width first, as images are spoken of; further dimensions, which a mask should not have, after it."""
+    return "×".join(str(n) for n in (*array.shape[1::-1], *array.shape[2:]))
