@@ -55,9 +55,11 @@ def refine(
     Raises
     ------
     UsageError
-        The configuration names a method, a renderer or a device that cannot be had.
+        The configuration names a method, a renderer or a device that cannot be had, or `batch_size` is below 1.
     """
     config = config or RefineConfig()
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; it must be at least 1")
     where = choose_device(device)
     method = load_method(config.method)
     results: list[RefinedInstance | None] = [None] * len(instances)
@@ -100,8 +102,11 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageError(f"device {name!r} is unknown; choose auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device {name!r} was asked for, but torch finds no CUDA device here")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported; choose auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count() or "no"
+        raise UsageError(f"device {name!r} was asked for, but torch finds {found} CUDA device(s) here")
     return device
 
 
@@ -124,20 +129,23 @@ def _run(
 ) -> list[MethodOutput | InstanceError]:
     """The method's outcomes; where it fails as a whole, the batch is halved until the fault stands alone."""
     try:
-        return method(batch, config, device)
+        outcomes = list(method(batch, config, device))
+        if len(outcomes) != len(batch):
+            raise ValueError(f"the method gave {len(outcomes)} outcomes for {len(batch)} instances")
+        return outcomes
     except UsageError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        fault = InstanceError(
-            ErrorKind.OUT_OF_MEMORY,
-            f"a mesh of {len(batch[0].mesh.vertices)} vertices does not fit the memory of {device}: {error}",
-        )
     except InstanceError as error:
         fault = error
     except Exception as error:
-        if len(batch) == 1:
-            logger.exception("instance %r could not be refined", batch[0].instance_id)
-        fault = _unexpected(error)
+        if _out_of_memory(error):
+            vertices = len(batch[0].mesh.vertices)
+            text = f"a mesh of {vertices} vertices does not fit the memory of {device}: {error}"
+            fault = InstanceError(ErrorKind.OUT_OF_MEMORY, text)
+        else:
+            if len(batch) == 1:
+                logger.exception("instance %r could not be refined", batch[0].instance_id)
+            fault = _unexpected(error)
     if len(batch) == 1:
         return [fault]
     if device.type == "cuda":
@@ -183,6 +191,11 @@ def _finish(
         steps=outcome.steps,
         kept_reason=reason,
     )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # Of the CPU's memory torch says so in a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _unexpected(error: Exception) -> InstanceError:
