@@ -1,0 +1,97 @@
+"""Imports run one way, without cycles, and the core needs neither a cluster nor storage."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refine_batch
+
+PACKAGE = Path(refine_batch.__file__).parent
+CORE = ("camera", "config", "errors", "instance", "prepare", "refinement", "seeding", "guard")
+CORE_PACKAGES = ("figures", "losses", "mesh", "methods", "networks", "render")
+CLUSTER_AND_STORAGE = ("ray", "fsspec", "s3fs", "pyarrow")
+# Within a function, for those who name a URI.
+WHEN_ASKED_FOR = {("refine_batch.networks.weights", "fsspec")}
+ABOVE = ("io", "dataset", "results", "job", "cli")
+
+
+def imports(path: Path) -> set[str]:
+    """The modules of this package that a file imports when it is itself imported; for types alone do not count."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found.add(inner if inner in MODULES else node.module)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(path.read_text()))
+    return {name for name in found if name in MODULES}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+GRAPH = {name: imports(path) - {name} for name, path in MODULES.items()}
+
+
+def core_modules() -> list[str]:
+    names = {f"refine_batch.{name}" for name in (*CORE, *CORE_PACKAGES)}
+    return [name for name in MODULES if name in names or name.startswith(tuple(f"{n}." for n in names))]
+
+
+@pytest.mark.parametrize("name", core_modules())
+def test_core_imports_nothing_above_it(name):
+    """Not within functions either."""
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        asked = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            asked = [f"{node.module}.{a.name}" for a in node.names]
+        for module in asked:
+            assert not module.startswith(tuple(f"refine_batch.{above}" for above in ABOVE)), f"{name} imports {module}"
+            library = module.partition(".")[0]
+            assert library not in CLUSTER_AND_STORAGE or (name, library) in WHEN_ASKED_FOR, f"{name} imports {module}"
+
+
+def test_no_cycles():
+    try:
+        graphlib.TopologicalSorter(GRAPH).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    return set(done.stdout.split())
+
+
+def test_library_needs_neither_ray_nor_storage():
+    found = loaded_after("from refine_batch import refine; refine([])")
+    assert "refine_batch.methods.refine" in found
+    for name in ("ray", "pyarrow", "fsspec", "s3fs", "boto3", "botocore", "click"):
+        assert name not in found
+
+
+def test_the_package_itself_waits_with_torch():
+    """Most commands do without it, and it takes seconds to import."""
+    found = loaded_after("import refine_batch; refine_batch.RefineConfig()")
+    assert not found & {"torch", "warp", "ray", "scipy", "trimesh"}
