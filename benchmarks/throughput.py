@@ -61,9 +61,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device(arguments.device)
-    print(
-        f"{'method':<12} {'batch':>5} {'s/instance':>10} {'ms/step':>8} {'instances/h':>11} {'× loop':>7} {'peak MB':>8}"
-    )
+    heads = ("method", "batch", "s/instance", "ms/step", "instances/h", "× loop", "peak MB")
+    print("{:<12} {:>5} {:>10} {:>8} {:>11} {:>7} {:>8}".format(*heads))
     for method in arguments.methods:
         config = RefineConfig(method=method, steps=arguments.steps)
         everything = instances(max(arguments.batches), arguments.vertices)

@@ -16,7 +16,7 @@ ALGORITHM_VERSION = 1
 
 
 class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class LossWeights(_Options):
@@ -78,26 +78,28 @@ class LargeStepsWeights(_Options):
     """Weights of the losses of `large-steps`."""
 
     silhouette: float = Field(2000.0, ge=0)
-    displacement: float = Field(30.0, ge=0)
-    laplacian: float = Field(10.0, ge=0)
-    normal_consistency: float = Field(10.0, ge=0)
+    displacement: float = Field(3000.0, ge=0, description="The strongest prior on synthetic data: move little.")
+    laplacian: float = Field(1000.0, ge=0)
+    normal_consistency: float = Field(0.0, ge=0, description="Off: it flattens, and made shapes worse.")
     vertex_symmetry: float = Field(100.0, ge=0)
-    image_symmetry: float = Field(200.0, ge=0)
+    image_symmetry: float = Field(50.0, ge=0)
 
 
 class LargeStepsOptions(_Options):
     """Options of `--method large-steps`, which moves the vertices themselves."""
 
-    learning_rate: float = Field(0.06, gt=0, description="Of the smooth coordinates, at the start.")
+    learning_rate: float = Field(0.03, gt=0, description="Of the smooth coordinates, at the start.")
     learning_rate_decay: float = Field(0.1, gt=0, le=1, description="Share of it that is left at the end.")
-    smoothness: float = Field(20.0, ge=0, description="λ of I + λL: how far a vertex takes its neighbours along.")
+    smoothness: float = Field(10.0, ge=0, description="λ of I + λL: how far a vertex takes its neighbours along.")
     weights: LargeStepsWeights = LargeStepsWeights()
     coarse_share: float = Field(0.6, ge=0, le=1, description="Share of the steps at the low resolution.")
     coarse_size: float = Field(0.5, gt=0, le=1, description="The low resolution, as a share of the image size.")
     sigma_start: float = Field(1e-3, gt=0, description="Softness of the silhouette at the start, squared NDC.")
     sigma_end: float = Field(2e-5, gt=0, description="Softness from the end of the low resolution on.")
     symmetry_azimuths: int = Field(1, ge=1, description="Azimuths of the symmetry views, which are taken in rotation.")
-    symmetry_bias: float = Field(1.0, gt=0, description="Squared distance beyond which a vertex counts as asymmetric.")
+    symmetry_bias: float = Field(
+        1e-3, gt=0, description="b: the squared distance to its mirror image from which a vertex is trusted less."
+    )
 
 
 class RefineConfig(_Options):

@@ -1,4 +1,4 @@
-"""Pretrained weights for the encoder: a ResNet-18 state dict with torchvision's names, never a pickle of anything else."""
+"""Pretrained encoder weights: a ResNet-18 state dict with torchvision's names, never a pickle of anything else."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import warp as wp
