@@ -62,26 +62,25 @@ def build_manifest(
     dataset = LAYOUTS[layout](options)
     built = Built(options.manifest, f"{options.manifest.rpartition('.')[0]}.left_out.csv")
     parquet = options.manifest.lower().endswith(".parquet")
-    with whole_file(options.manifest, options.s3_endpoint) as sink:
-        writer = ManifestWriter(sink, options.manifest_folder, dataset.extra_fields, parquet=parquet)
-        with whole_file(built.left_out_uri, options.s3_endpoint) as list_sink:
-            listed = LeftOutWriter(list_sink)
-            ids: set[bytes] = set()
-            for item in _items(dataset):
-                if not isinstance(item, LeftOut):
-                    item = _unique(item, ids)
-                if isinstance(item, LeftOut):
-                    _count(built, item, listed)
-                else:
-                    writer.add(item)
-                    built.rows += 1
-                    built.categories[item.get("category") or ""] += 1
-                if progress is not None:
-                    progress(built)
-            listed.close()
-            if not built.rows:
-                raise UsageError(_nothing(layout, options, built))
-        writer.close()
+    with (
+        whole_file(options.manifest, options.s3_endpoint) as sink,
+        whole_file(built.left_out_uri, options.s3_endpoint) as list_sink,
+        ManifestWriter(sink, options.manifest_folder, dataset.extra_fields, parquet=parquet) as writer,
+        LeftOutWriter(list_sink) as listed,
+    ):
+        ids: set[bytes] = set()
+        for found in _items(dataset):
+            item = found if isinstance(found, LeftOut) else _unique(found, ids)
+            if isinstance(item, LeftOut):
+                _count(built, item, listed)
+            else:
+                writer.add(item)
+                built.rows += 1
+                built.categories[item.get("category") or ""] += 1
+            if progress is not None:
+                progress(built)
+        if not built.rows:
+            raise UsageError(_nothing(layout, options, built))
     return built
 
 

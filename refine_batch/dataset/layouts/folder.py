@@ -85,7 +85,7 @@ class FolderLayout:
             else:
                 yield view
         for stem in self._meshes:
-            if stem not in seen:
+            if stem not in seen and stem not in self._images:
                 yield LeftOut(stem, Reason.IMAGE_MISSING, f"there is no image of the mesh {stem}")
 
     def _view(self, stem: str) -> View:

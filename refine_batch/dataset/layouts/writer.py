@@ -74,8 +74,12 @@ class ManifestWriter:
         if len(self._waiting) >= BATCH_ROWS:
             self._flush()
 
-    def close(self) -> None:
-        self._flush()
+    def __enter__(self) -> ManifestWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._flush()
         self._writer.close()
 
     def _flush(self) -> None:
@@ -99,6 +103,9 @@ class LeftOutWriter:
     def add(self, item: LeftOut) -> None:
         self._sheet.writerow([item.name, item.reason.value, item.message])
 
-    def close(self) -> None:
+    def __enter__(self) -> LeftOutWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._text.flush()
-        self._text.detach()
+        self._text.detach()  # the stream is its owner's to close
