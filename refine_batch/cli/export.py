@@ -13,6 +13,7 @@ from refine_batch.cli.filenames import FileNames
 from refine_batch.cli.group import COMMANDS, Command
 
 if TYPE_CHECKING:
+    from refine_batch.io.meshes import MeshFormat
     from refine_batch.io.storage import Storage
 
 INDEX = "index.csv"
@@ -34,7 +35,12 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
 @click.option("--with-coarse", is_flag=True, help="Also write each coarse mesh, read from where the manifest named it.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
 def export(
-    output: str, directory: str, file_format: str, ids: tuple[str, ...], with_coarse: bool, s3_endpoint: str | None
+    output: str,
+    directory: str,
+    file_format: MeshFormat,
+    ids: tuple[str, ...],
+    with_coarse: bool,
+    s3_endpoint: str | None,
 ) -> None:
     """Write the meshes of OUTPUT into DIRECTORY, one file per instance, and an index.csv that says which is which.
 
@@ -59,7 +65,7 @@ def export(
 
 
 def write_meshes(
-    source: Storage, target: Storage, file_format: str, *, ids: tuple[str, ...] = (), with_coarse: bool = False
+    source: Storage, target: Storage, file_format: MeshFormat, *, ids: tuple[str, ...] = (), with_coarse: bool = False
 ) -> tuple[int, list[str]]:
     """Write every mesh of an output as a file, and the index; how many were written, and what went wrong.
 

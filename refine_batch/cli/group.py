@@ -29,15 +29,15 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise _ended(error, 2) from error
+            raise Unusable(str(error)) from error
         except RefineBatchError as error:
-            raise _ended(error, 1) from error
+            raise click.ClickException(str(error)) from error
 
 
-def _ended(error: Exception, exit_status: int) -> click.ClickException:
-    ended = click.ClickException(str(error))
-    ended.exit_code = exit_status
-    return ended
+class Unusable(click.ClickException):
+    """What the user gave cannot be used: nothing was started."""
+
+    exit_code = 2
 
 
 class LazyGroup(click.Group):

@@ -52,16 +52,15 @@ def model_options(*models: type[BaseModel]) -> Callable[[Callable], Callable]:
 
     def decorate(function: Callable) -> Callable:
         for leaf in reversed([leaf for model in models for leaf in leaves(model) if leaf.option]):
-            function = click.option(*_declaration(leaf), **_settings(leaf.field))(function)
+            function = click.option(_declaration(leaf), leaf.parameter, **_settings(leaf.field))(function)
         return function
 
     return decorate
 
 
-def _declaration(leaf: Leaf) -> tuple[str, str]:
-    if _types(leaf.field.annotation) == [bool]:
-        return f"{leaf.option}/--no-{leaf.option.removeprefix('--')}", leaf.parameter
-    return leaf.option, leaf.parameter
+def _declaration(leaf: Leaf) -> str:
+    option = leaf.option or ""
+    return f"{option}/--no-{option.removeprefix('--')}" if _types(leaf.field.annotation) == [bool] else option
 
 
 def _settings(field: FieldInfo) -> dict[str, Any]:
