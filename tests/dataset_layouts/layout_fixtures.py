@@ -156,12 +156,12 @@ def r2n2_mask(line: list[float], model: trimesh.Trimesh, size: int = 137) -> np.
     return drawn(pixels, model.faces, size, size)
 
 
-def write_r2n2(source: Storage, models: dict[str, trimesh.Trimesh], views: list[list[float]]) -> None:
+def write_r2n2(source: Storage, models: dict[str, trimesh.Trimesh], views: list[list[float]], size: int = 137) -> None:
     """ShapeNetRendering; `models` by SYNSET/MODEL."""
     for name, model in models.items():
         folder = f"ShapeNetRendering/{name}/rendering"
         for view, line in enumerate(views):
-            source.write(f"{folder}/{view:02d}.png", encoded(rgba(r2n2_mask(line, model)), "png"))
+            source.write(f"{folder}/{view:02d}.png", encoded(rgba(r2n2_mask(line, model, size)), "png"))
         text = "".join(" ".join(map(str, line)) + "\n" for line in views)
         source.write(f"{folder}/rendering_metadata.txt", text.encode())
         source.write(f"{folder}/renderings.txt", "".join(f"{v:02d}.png\n" for v in range(len(views))).encode())
