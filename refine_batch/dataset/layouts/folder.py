@@ -14,9 +14,10 @@ from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.dataset.layouts.paths import IMAGE_SUFFIXES, MESH_SUFFIXES, StemIndex, file_names
-from refine_batch.dataset.layouts.picture import Picture, cut_out, invalid_camera, needs_turn, probe, read_picture
+from refine_batch.dataset.layouts.picture import invalid_camera, probe, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import Storage, redact
+from refine_batch.picture import Picture, cut_out, needs_turn
 from refine_batch.pinhole import turned_to_origin
 
 
@@ -165,12 +166,13 @@ class FolderLayout:
             raise LeftOutError(
                 Reason.CAMERA_INVALID, f"{image} is {found} pixels, its camera is for {size[0]}×{size[1]}"
             )
-        cut = cut_out(Picture(rgb, pixels, pinhole), margin=self._options.margin, largest=self._options.image_size)
-        return {
-            **asdict(to_camera(cut.pinhole)),
-            "image_uri": self._files.picture(view.name, cut),
-            "mask_uri": None,
-        }
+        picture = Picture(rgb, pixels, pinhole)
+        try:
+            cut = cut_out(picture, margin=self._options.margin, largest=self._options.image_size)
+            camera = to_camera(cut.pinhole)
+        except InstanceError as error:
+            raise invalid_camera(error) from None
+        return {**asdict(camera), "image_uri": self._files.picture(view.name, cut), "mask_uri": None}
 
     def _with_truth(self, view: View, row: dict) -> list[LeftOut]:
         if self._truths is None or self._truth_folder is None:

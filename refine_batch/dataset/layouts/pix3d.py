@@ -25,9 +25,10 @@ from refine_batch.dataset.layouts.json_items import CutShortError, json_items
 from refine_batch.dataset.layouts.models import Models
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.dataset.layouts.paths import MESH_SUFFIXES, StemIndex, file_names, safe_path, stem_of
-from refine_batch.dataset.layouts.picture import Picture, cut_out, invalid_camera, read_picture
+from refine_batch.dataset.layouts.picture import invalid_camera, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import redact
+from refine_batch.picture import Picture, cut_out
 from refine_batch.pinhole import Pinhole
 
 INDEX = "pix3d.json"

@@ -29,9 +29,10 @@ from refine_batch.dataset.layouts.frames import symmetry_axis
 from refine_batch.dataset.layouts.models import Models, PlacedModel
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.dataset.layouts.paths import MESH_SUFFIXES, StemIndex, file_names
-from refine_batch.dataset.layouts.picture import Picture, cut_out, invalid_camera, needs_turn, probe, read_picture
+from refine_batch.dataset.layouts.picture import invalid_camera, probe, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import StorageError, fetch, redact
+from refine_batch.picture import Picture, cut_out, needs_turn
 from refine_batch.pinhole import Pinhole, turned_to_origin
 
 FRAME = "shapenet-v1"
