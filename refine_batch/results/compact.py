@@ -28,7 +28,9 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,7 @@ from refine_batch.results.index import ScannedParts, ahead, scan
 from refine_batch.results.lock import OutputLock
 from refine_batch.results.parts import (
     RESULTS,
+    ROW_GROUP_BYTES,
     add_rows,
     compacted_name,
     generation,
@@ -73,6 +76,7 @@ class _Source:
     """A part to be rewritten and which of its rows are live."""
 
     part: StoredFile
+    groups: np.ndarray
     live: np.ndarray
 
     @property
@@ -153,16 +157,19 @@ def _plan(scanned: ScannedParts, target_bytes: int) -> list[list[_Source]]:
     """Which parts become one, in the order of their names."""
     bounds = scanned.bounds()
     sources = [
-        _Source(part, scanned.newest[start:end])
-        for part, start, end in zip(scanned.parts, bounds[:-1], bounds[1:], strict=True)
+        _Source(part, sizes, scanned.newest[start:end])
+        for part, sizes, (start, end) in zip(scanned.parts, scanned.groups, pairwise(bounds), strict=True)
     ]
     groups: list[list[_Source]] = [[]]
+    filled = 0.0
     for source in sources:
         if source.live.all() and len(source.live) and source.part.size >= target_bytes / 2:
             continue
-        if groups[-1] and sum(s.live_bytes for s in groups[-1]) + source.live_bytes > target_bytes:
+        if groups[-1] and filled + source.live_bytes > target_bytes:
             groups.append([])
+            filled = 0.0
         groups[-1].append(source)
+        filled += source.live_bytes
     # A single part is only rewritten to drop rows from it.
     return [g for g in groups if len(g) > 1 or any(not s.live.any() or not s.live.all() for s in g)]
 
@@ -173,17 +180,39 @@ def _merged(storage: Storage, group: list[_Source]) -> tuple[str, bytes] | None:
         return None
     replaces = {source.part.path: _identity(source.part) for source in group}
     sink = io.BytesIO()
+    # Rows are gathered to whole row groups: those of the sources may be a few rows each.
+    waiting: list[pa.Table] = []
+    held = 0
     with part_writer(sink, {_REPLACES: json.dumps(replaces)}) as writer:
-        for source in group:
-            with open_part(storage, source.part) as file:
-                start = 0
-                for number in range(file.num_row_groups):
-                    live = source.live[start : start + file.metadata.row_group(number).num_rows]
-                    start += len(live)
-                    if live.any():
-                        table = read_row_groups(file, [number])
-                        add_rows(writer, table if live.all() else table.filter(pa.array(live)))
+        for table in _live_tables(storage, group):
+            waiting.append(table)
+            held += table.nbytes
+            if held >= ROW_GROUP_BYTES:
+                add_rows(writer, pa.concat_tables(waiting))
+                waiting, held = [], 0
+        if waiting:
+            add_rows(writer, pa.concat_tables(waiting))
     return compacted_name([source.part.path for source in group]), sink.getvalue()
+
+
+def _live_tables(storage: Storage, group: list[_Source]) -> Iterator[pa.Table]:
+    """The live rows of the sources, read ahead as far as memory allows."""
+
+    def read(item: tuple[_Source, int, np.ndarray]) -> pa.Table:
+        source, number, live = item
+        with open_part(storage, source.part) as file:
+            table = read_row_groups(file, [number])
+        return table if live.all() else table.filter(pa.array(live))
+
+    def items() -> Iterator[tuple[_Source, int, np.ndarray]]:
+        for source in group:
+            starts = np.concatenate([[0], np.cumsum(source.groups)])
+            for number, (start, end) in enumerate(pairwise(starts)):
+                if source.live[start:end].any():
+                    yield source, number, source.live[start:end]
+
+    largest = max(source.part.size for source in group)
+    yield from ahead(read, items(), workers=max(1, min(16, ROW_GROUP_BYTES // largest)))
 
 
 def _replaced_by(storage: Storage, part: StoredFile) -> dict[str, list]:

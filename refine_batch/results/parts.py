@@ -27,7 +27,7 @@ _REPEATING = (
     *("device", "node", "symmetry_axis", "camera_source"),
 )
 # Uncompressed; what a reader of whole rows holds at a time.
-_ROW_GROUP_BYTES = 64 << 20
+ROW_GROUP_BYTES = 64 << 20
 
 
 def part_name(run_id: str, keys: Iterable[bytes | str]) -> str:
@@ -72,7 +72,7 @@ def add_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
     """Append the rows as row groups of a bounded size."""
     if not table.num_rows:
         return
-    rows = max(1, int(table.num_rows * _ROW_GROUP_BYTES / max(table.nbytes, 1)))
+    rows = max(1, int(table.num_rows * ROW_GROUP_BYTES / max(table.nbytes, 1)))
     writer.write_table(table.cast(writer.schema), row_group_size=rows)
 
 

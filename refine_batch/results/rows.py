@@ -57,6 +57,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "error_kind": None if refined.error_kind is None else str(refined.error_kind),
         "error_message": _message(refined.error_message),
         "kept_reason": _message(refined.kept_reason),
+        "preparation": refined.preparation,
         "steps": refined.steps,
         "seconds": _finite(refined.seconds),
         "device": refined.device,

@@ -72,6 +72,7 @@ def _fields() -> list[pa.Field]:
         _field("roll", real, "turn of the camera about its viewing axis", "degrees"),
         _field("offset_x", real, "principal point off the image centre", "NDC"),
         _field("offset_y", real, "principal point off the image centre", "NDC"),
+        _field("preparation", text, "JSON: what was done to the coarse mesh before refinement; null where nothing was"),
         _field("camera_source", text, "given, corrected or estimated"),
         *(
             _field(f"{figure}_{when}", real, f"{_FIGURE_UNITS[figure][1]}, {when} refinement", _FIGURE_UNITS[figure][0])
@@ -84,7 +85,7 @@ def _fields() -> list[pa.Field]:
         _field("symmetry_confidence", _list(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
         _field("loss_curve", _list(pa.float32()), "loss_total over the steps, sampled", "1"),
         _field("vertices", _list(_list(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),
-        _field("faces", _list(_list(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology"),
+        _field("faces", _list(_list(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology unless `preparation` says otherwise"),
     ]
 
 

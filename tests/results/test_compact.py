@@ -20,7 +20,7 @@ from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.compact import compact, finish
 from refine_batch.results.live import live_rows
 from refine_batch.results.lock import OutputLock, OutputLockedError
-from refine_batch.results.parts import generation, list_parts, read_part
+from refine_batch.results.parts import generation, list_parts, open_part, read_part
 
 HELD = SimpleNamespace(check=lambda: None)
 
@@ -263,3 +263,11 @@ def test_a_part_that_an_outliving_actor_writes_meanwhile_is_kept(tmp_path, monke
     compact(output)
     assert dict(ours(output)) == truth | {"late": "run40", "0": "run41"}
     assert os.listdir(tmp_path / "out") == ["results"]
+
+
+def test_small_row_groups_are_joined(output):
+    fill(output)
+    compact(output)
+    (part,) = list_parts(output)
+    with open_part(output, part) as file:
+        assert file.num_row_groups == 1

@@ -47,7 +47,7 @@ def test_filters_apply_to_the_newest_rows_only(storage):
 
 
 def test_only_what_is_needed_is_read(storage, monkeypatch):
-    monkeypatch.setattr("refine_batch.results.parts._ROW_GROUP_BYTES", 2000)
+    monkeypatch.setattr("refine_batch.results.parts.ROW_GROUP_BYTES", 2000)
     put(storage, [result(f"{n}") for n in range(50)])
     put(storage, [result("other", 1)])
     asked = []

@@ -106,7 +106,7 @@ def test_pyarrow_reads_it_as_it_stands(output):
 
 
 def test_heavy_rows_are_cut_into_row_groups(storage, monkeypatch):
-    monkeypatch.setattr("refine_batch.results.parts._ROW_GROUP_BYTES", 2000)
+    monkeypatch.setattr("refine_batch.results.parts.ROW_GROUP_BYTES", 2000)
     path = write_part(storage, table_of([result(f"{n}") for n in range(100)]), "part-x.parquet")
     file = pq.ParquetFile(pa.BufferReader(storage.read(path)))
     assert file.num_row_groups > 5
