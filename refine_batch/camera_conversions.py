@@ -9,7 +9,8 @@ over square pixels.
   `Placement`.
 - A camera that looks past the origin is refused, as are pixels that are not square. `turned_to_origin` gives the camera
   at the same place that does look there and the homography between the two images: exact, at the price of resampling
-  the picture. Where the object may be moved instead, `nearest_on_axis` says to where.
+  the picture. Where the object may be moved instead, `nearest_on_axis` says to where; where neither may be,
+  `nearest_camera` is the closest there is.
 - Refused for good: lens distortion, mirrored axes, an origin at or behind the camera or more than `LARGEST_TURN` off
   its axis.
 
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from refine_batch.camera import Camera, camera_axes, camera_position
-from refine_batch.pinhole import Pinhole, check_in_front, invalid, numbers, rotation_matrix, unit
+from refine_batch.pinhole import Pinhole, check_in_front, invalid, numbers, rotation_matrix, turned_to_origin, unit
 
 _ON_AXIS = 1e-6  # radians
 _SQUARE = 1e-6
@@ -85,6 +86,18 @@ def to_camera(pinhole: Pinhole) -> Camera:
         offset_x=float(1.0 - 2.0 * (k[0, 2] + pad_left) / side),
         offset_y=float(1.0 - 2.0 * (k[1, 2] + pad_top) / side),
     )
+
+
+def nearest_camera(pinhole: Pinhole) -> Camera:
+    """The `Camera` at the same place that sees the world's origin in the same pixel.
+
+    What `to_camera` gives, where that can say it; elsewhere points off the origin are seen where they would be on an
+    image plane that is tilted by `pinhole.off_axis`. Raises as `turned_to_origin` does.
+    """
+    turned, _ = turned_to_origin(pinhole)
+    seen = pinhole.project(np.zeros((1, 3)))[0, :2]
+    left, top = turned.intrinsics[:2, 2] - seen
+    return to_camera(turned.window(left, top, turned.width, turned.height))
 
 
 def from_opencv(

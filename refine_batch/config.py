@@ -102,6 +102,36 @@ class LargeStepsOptions(_Options):
     )
 
 
+class PreparationOptions(_Options):
+    """What is done to a coarse mesh before it is refined; each step stands in the result's column `preparation`."""
+
+    drop_pieces: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Remove floating pieces with less than this share of the surface. 0: none; what a method made is "
+        "kept unless asked otherwise.",
+        json_schema_extra={"option": "--drop-pieces"},
+    )
+    decimate: Annotated[int, Field(ge=4)] | None = Field(
+        None,
+        description="Decimate meshes with more faces to about this many; the result then has this topology. By default "
+        "the coarse mesh's own.",
+        json_schema_extra={"option": "--decimate"},
+    )
+    normalise: bool = Field(
+        False,
+        description="Refine with the mesh's box centred on the origin and a largest extent of 1, which the losses' "
+        "weights are made for; undone in the result. Off, because most datasets are normalised.",
+        json_schema_extra={"option": "--normalise"},
+    )
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return self != PreparationOptions()
+
+
 class RefineConfig(_Options):
     """Everything that a refined mesh depends on besides the instance itself."""
 
@@ -135,6 +165,7 @@ class RefineConfig(_Options):
     paper_exact: bool = Field(
         False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."
     )
+    preparation: PreparationOptions = PreparationOptions()
     paper: PaperOptions = PaperOptions()
     large_steps: LargeStepsOptions = LargeStepsOptions()
 

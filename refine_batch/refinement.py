@@ -10,13 +10,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from refine_batch.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.figures.measure import Evaluator
 from refine_batch.guard import objection
-from refine_batch.instance import Instance, RefinedInstance
+from refine_batch.instance import Figures, Instance, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
+from refine_batch.preparation import Preparation, make_ready
 from refine_batch.prepare import prepare
 from refine_batch.seeding import instance_seed
 
@@ -63,10 +65,11 @@ def refine(
     where = choose_device(device)
     method = load_method(config.method)
     results: list[RefinedInstance | None] = [None] * len(instances)
+    ready: dict[int, Preparation] = {}
     prepared: dict[int, PreparedInstance] = {}
     for i, instance in enumerate(instances):
         try:
-            prepared[i] = prepare(instance, config.image_size)
+            ready[i], prepared[i] = _ready(instance, config)
         except InstanceError as error:
             results[i] = failed(instance.instance_id, error, where)
         except Exception as error:
@@ -80,7 +83,7 @@ def refine(
         for i, outcome in zip(group, outcomes, strict=True):
             begun = time.perf_counter()
             try:
-                result = _finish(instances[i], prepared[i], outcome, config)
+                result = _finish(instances[i], ready[i], prepared[i], outcome, config)
             except Exception as error:
                 logger.exception("the figures of instance %r could not be measured", instances[i].instance_id)
                 result = failed(instances[i].instance_id, _unexpected(error), where)
@@ -115,6 +118,15 @@ def failed(instance_id: str, error: InstanceError, device: torch.device | str = 
     return RefinedInstance(
         instance_id, "failed", device=str(device), error_kind=error.kind.value, error_message=error.message
     )
+
+
+def _ready(instance: Instance, config: RefineConfig) -> tuple[Preparation, PreparedInstance]:
+    """The instance checked, made ready as the configuration asks, and brought to the working resolution."""
+    checked = prepare(instance, config.image_size)
+    if not config.preparation.any:
+        return Preparation(instance, instance.mesh), checked
+    ready = make_ready(instance, config.preparation)
+    return ready, prepare(ready.working, config.image_size)
 
 
 def _groups(prepared: dict[int, PreparedInstance], size: int) -> Iterator[list[int]]:
@@ -155,42 +167,66 @@ def _run(
 
 
 def _finish(
-    instance: Instance, prepared: PreparedInstance, outcome: MethodOutput | InstanceError, config: RefineConfig
+    instance: Instance,
+    ready: Preparation,
+    prepared: PreparedInstance,
+    outcome: MethodOutput | InstanceError,
+    config: RefineConfig,
 ) -> RefinedInstance:
-    """Check what the method found and measure it."""
+    """Check what the method found, bring it back to the input's coordinates and measure it."""
     if isinstance(outcome, InstanceError):
         return failed(instance.instance_id, outcome)
-    if outcome.vertices.shape != instance.mesh.vertices.shape or not np.isfinite(outcome.vertices).all():
+    coarse = prepared.mesh
+    if outcome.vertices.shape != coarse.vertices.shape or not np.isfinite(outcome.vertices).all():
         return failed(
             instance.instance_id,
             InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many"),
         )
-    mesh = Mesh(outcome.vertices, instance.mesh.faces)
+    working = Mesh(outcome.vertices, coarse.faces)
+    mesh = Mesh(ready.restored(outcome.vertices), coarse.faces)
     camera = outcome.camera or prepared.camera
-    ruler = Evaluator(
-        prepared.mask,
-        instance.ground_truth,
-        samples=config.figure_samples,
-        seed=instance_seed(config.seed, instance.instance_id, "figures"),
-    )
-    before, after = ruler.measure(instance.mesh, prepared.camera), ruler.measure(mesh, camera)
-    reason = objection(instance.mesh, mesh, before.iou_2d, after.iou_2d) if config.guard else None
+    ruler = _Ruler(instance, ready, prepared, config)
+    before = ruler.measure(instance.mesh, ready.as_working(instance.mesh), prepared.camera)
+    after = ruler.measure(mesh, working, camera)
+    reason = objection(coarse, working, before.iou_2d, after.iou_2d) if config.guard else None
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, before
+    given = camera is prepared.camera
+    per_vertex = reason is None or not ready.topology_changed
     return RefinedInstance(
         instance_id=instance.instance_id,
         status="refined" if reason is None else "kept",
         mesh=mesh,
-        symmetry_confidence=outcome.symmetry_confidence,
-        camera=camera,
-        camera_source="given" if camera is prepared.camera else "corrected",
+        symmetry_confidence=outcome.symmetry_confidence if per_vertex else None,
+        camera=instance.camera if given and instance.camera else ready.restored_camera(camera),
+        camera_source="given" if given else "corrected",
         before=before,
         after=after,
         losses=outcome.losses,
         loss_curve=outcome.loss_curve,
+        preparation=ready.record() if reason is None else None,
         steps=outcome.steps,
         kept_reason=reason,
     )
+
+
+class _Ruler:
+    """Figures of an instance's meshes: those that need a ground truth in the input's own coordinates, where no
+    preparation changes them, and the 2D IoU in the picture that was fitted."""
+
+    def __init__(self, instance: Instance, ready: Preparation, prepared: PreparedInstance, config: RefineConfig):
+        seed = instance_seed(config.seed, instance.instance_id, "figures")
+        self._moved = not ready.placement.is_identity
+        self._picture = Evaluator(prepared.mask) if self._moved else None
+        mask = None if self._moved else prepared.mask
+        self._truth = Evaluator(mask, instance.ground_truth, samples=config.figure_samples, seed=seed)
+
+    def measure(self, mesh: Mesh, working: Mesh, camera: Camera) -> Figures:
+        """Of a mesh in the input's and in the working coordinates; the camera is about the latter."""
+        figures = self._truth.measure(mesh, camera)
+        if self._picture is None:
+            return figures
+        return replace(figures, iou_2d=self._picture.measure(working, camera).iou_2d)
 
 
 def _out_of_memory(error: Exception) -> bool:
