@@ -108,9 +108,9 @@ class PreparationOptions(_Options):
     drop_pieces: float = Field(
         0.0,
         ge=0,
-        lt=1,
-        description="Remove floating pieces with less than this share of the surface. 0: none; what a method made is "
-        "kept unless asked otherwise.",
+        le=1,
+        description="Remove floating pieces with less than this share of the surface; the largest always stays. 0: "
+        "none, what a method made is kept unless asked otherwise.",
         json_schema_extra={"option": "--drop-pieces"},
     )
     decimate: Annotated[int, Field(ge=4)] | None = Field(

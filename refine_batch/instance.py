@@ -73,8 +73,8 @@ class Figures:
 class RefinedInstance:
     """The outcome for one instance, whatever it was.
 
-    `mesh` has the coarse mesh's topology, unless `preparation` (JSON: what was done to the coarse mesh first) says that
-    it was changed; vertices are always in the coarse mesh's own coordinates. It is the coarse mesh itself where `status` is `kept` (with `kept_reason`)
+    `mesh` has the coarse mesh's topology, unless `preparation` (JSON: what was done to the coarse mesh first) says
+    otherwise, and always its coordinates; it is the coarse mesh itself where `status` is `kept` (with `kept_reason`)
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
     returned iterate; their sum is `loss_total`. `loss_curve` samples the total loss over the steps.
     """
