@@ -13,6 +13,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from refine_batch.errors import RefineBatchError
@@ -190,11 +191,11 @@ class Storage:
         uris = [self.path_of(path) for path in paths]
         if self.local:
             for uri in uris:
-                _guarded("delete", uri, lambda uri=uri: _unlink(uri))
+                _guarded("delete", uri, partial(_unlink, uri))
             return
         for start in range(0, len(uris), _DELETE_AT_ONCE):
             some = uris[start : start + _DELETE_AT_ONCE]
-            _guarded("delete", some[0], lambda some=some: remote.delete(some, self.s3_endpoint))
+            _guarded("delete", some[0], partial(remote.delete, some, self.s3_endpoint))
 
     def filesystem(self) -> tuple[fsspec.AbstractFileSystem, str]:
         """The fsspec file system of this process and the root's path in it, for pyarrow."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -109,7 +109,7 @@ def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
     return ScannedParts(parts, groups, ids, fingerprints, at, status, _newest(ids, at))
 
 
-_DTYPES = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"))
+_DTYPES: tuple[np.dtype[Any], ...] = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"))
 
 
 def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:

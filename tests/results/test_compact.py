@@ -3,7 +3,10 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -271,3 +274,28 @@ def test_small_row_groups_are_joined(output):
     (part,) = list_parts(output)
     with open_part(output, part) as file:
         assert file.num_row_groups == 1
+
+
+def test_killed_for_real(output):
+    """SIGKILL at a moment of chance, several times over."""
+    truth = fill(output)
+    script = (
+        "import sys\n"
+        "from refine_batch.io.storage import Storage\n"
+        "from refine_batch.results.compact import compact\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()\n"
+        "compact(Storage(sys.argv[1], sys.argv[2] or None), target_bytes=40_000)\n"
+    )
+    for delay in (0.0, 0.05, 0.2):
+        command = [sys.executable, "-c", script, output.uri, output.s3_endpoint or ""]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            process.stdin.write("\n")
+            process.stdin.flush()
+            time.sleep(delay)
+            process.kill()
+        assert ours(output) == sorted(truth.items())
+        assert set(truth.items()) <= set(plainly(output))
+    compact(output)
+    assert plainly(output) == Counter(truth.items())
