@@ -17,23 +17,67 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command, short_help=COMMANDS["status"])
 @click.argument("output")
+@click.option("--by", type=click.Choice(["category"]), help="Figures per category, even if there is only one.")
+@click.option(
+    "--paper-table",
+    is_flag=True,
+    help="Only the table that papers print: each figure before and after with its change, and the shares of instances "
+    "that improved and worsened and by how much; with --by category a row for each.",
+)
+@click.option(
+    "--format",
+    "table_format",
+    type=click.Choice(["text", "markdown", "latex", "csv"]),
+    help="Of --paper-table.  [default: text]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the same as JSON.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
-def status(output: str, as_json: bool, s3_endpoint: str | None) -> None:
+def status(
+    output: str,
+    by: str | None,
+    paper_table: bool,
+    table_format: str | None,
+    as_json: bool,
+    s3_endpoint: str | None,
+) -> None:
     """Show what OUTPUT holds: counts by status, figures before and after, by category, and what failed and why."""
     from refine_batch.cli.console import console, print_json
     from refine_batch.cli.outputs import open_output
     from refine_batch.results.summary import summarise
 
+    if table_format and not paper_table:
+        raise click.UsageError("--format is an option of --paper-table")
+    if paper_table and as_json:
+        raise click.UsageError("--paper-table and --json are two; --json holds all that is in the table")
     summary = summarise(open_output(output, s3_endpoint))
     if as_json:
         print_json(summary.to_dict())
+    elif paper_table:
+        show_paper_table(summary, table_format or "text", by_category=by == "category")
     else:
-        show(summary, console())
+        show(summary, console(), by_category=by == "category")
 
 
-def show(summary: Summary, out: Console) -> None:
-    """Print a summary as tables."""
+def show_paper_table(summary: Summary, table_format: str, *, by_category: bool) -> None:
+    """Print the paper's table; what is not in it goes to standard error, so that a file holds the table alone."""
+    from refine_batch.cli.console import console
+    from refine_batch.cli.paper_table import FORMATS, print_text
+    from refine_batch.results.paper_table import paper_table as make_table
+
+    tables = make_table(summary, by_category=by_category)
+    if not tables:
+        click.echo("no instance has a figure of merit", err=True)
+    elif table_format == "text":
+        print_text(tables, console())
+    else:
+        click.echo(FORMATS[table_format](tables), nl=False)
+    failed = summary.overall.counts.get("failed", 0)
+    if failed:
+        click.echo(f"{failed} failed instances are not in the table", err=True)
+
+
+def show(summary: Summary, out: Console, *, by_category: bool = False) -> None:
+    """Print a summary as tables; the one of categories where there are several, or it is asked for."""
     from refine_batch.cli.console import plain, table
 
     counts = summary.overall.counts
@@ -46,7 +90,7 @@ def show(summary: Summary, out: Console) -> None:
     if summary.overall.figures:
         out.print()
         out.print(_figures(summary.overall))
-    if len(summary.categories) > 1:
+    if len(summary.categories) > 1 or (by_category and summary.categories):
         out.print()
         out.print(_categories(summary))
     for failure in summary.failures:
