@@ -35,8 +35,8 @@ install: $(STAMP) ## create .venv from the lock file and install the project int
 .PHONY: demo
 demo: $(STAMP) ## refine a small synthetic dataset on a local Ray and print the figures before and after
 	@rm -rf $(DEMO)
-	$(BIN)/refine-batch synth $(DEMO)/dataset --count 4 --seed 0
-	$(BIN)/refine-batch run $(DEMO)/dataset/manifest.csv $(DEMO)/output --address local
+	$(BIN)/refine-batch synth $(DEMO)/dataset --count 8 --seed 0
+	$(BIN)/refine-batch run $(DEMO)/dataset/manifest.csv $(DEMO)/output --method large-steps --address local
 	$(BIN)/refine-batch status $(DEMO)/output
 	@echo
 	@echo "The rows and refined meshes lie in $(DEMO)/output/results; as mesh files:"
