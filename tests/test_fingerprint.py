@@ -48,13 +48,13 @@ def same(a: ManifestRow, b: ManifestRow) -> bool:
 
 
 @given(rows, rows)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_rows_share_a_fingerprint_only_if_equal(a, b):
     assert (one(a) == one(b)) == same(a, b)
 
 
 @given(rows, st.sampled_from(MANIFEST_SCHEMA.names), rows)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_every_column_counts(row, column, other):
     changed = replace(row, **{column: getattr(other, column)})
     assert (one(row) == one(changed)) == same(row, changed)
