@@ -85,7 +85,11 @@ def _fields() -> list[pa.Field]:
         _field("symmetry_confidence", _list(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
         _field("loss_curve", _list(pa.float32()), "loss_total over the steps, sampled", "1"),
         _field("vertices", _list(_list(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),
-        _field("faces", _list(_list(pa.int32(), 3)), "vertex indices (F, 3), the coarse mesh's topology unless `preparation` says otherwise"),
+        _field(
+            "faces",
+            _list(_list(pa.int32(), 3)),
+            "vertex indices (F, 3), the coarse mesh's unless `preparation` says so",
+        ),
     ]
 
 
