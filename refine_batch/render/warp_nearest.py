@@ -72,11 +72,14 @@ def nearest_vertices(
 ) -> Int64[Tensor, "b v"]:
     """For each query the index of the nearest vertex of the same instance; some vertex of it for padded queries."""
     vertices, queries = vertices.detach(), queries.detach().contiguous()
-    spread = torch.where(mask[..., None], vertices, 0.0).abs().sum(dim=1)
-    axis = spread.argmax(dim=1)[:, None, None]
+    own = mask[..., None]
+    # Extents are exact, where a sum would round by how much padding it runs over and settle near ties by it.
+    extent = torch.where(own, vertices, -torch.inf).amax(dim=1) - torch.where(own, vertices, torch.inf).amin(dim=1)
+    axis = extent.argmax(dim=1)[:, None, None]
     pick = axis.expand(-1, vertices.shape[1], 1)
     keys = torch.where(mask, vertices.gather(2, pick)[..., 0], torch.inf)
-    keys, order = torch.sort(keys, dim=1)
+    # Stable: which of several vertices at one place is found must not depend on how much padding follows them.
+    keys, order = torch.sort(keys, dim=1, stable=True)
     points = torch.gather(vertices, 1, order[..., None].expand(-1, -1, 3)).contiguous()
     nearest = torch.zeros(mask.shape, dtype=torch.int32, device=vertices.device)
     query_keys = queries.gather(2, pick)[..., 0].contiguous()

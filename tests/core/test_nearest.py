@@ -105,3 +105,15 @@ def test_no_gradient_passes():
     points, mask = padded([cloud(9, 0)])
     found = nearest_vertices(points.requires_grad_(), mask, (points * 2).detach().requires_grad_())
     assert not found.requires_grad
+
+
+@pytest.mark.parametrize("name", ["every vertex three times", "all at one place", "on a lattice", "all at one height"])
+def test_of_equally_near_vertices_the_same_is_found_in_any_batch(name):
+    """However much padding follows, or two runs of one mesh would part at the first tie."""
+    points = SHAPES[name]
+    mirrored = points * np.float32([1, 1, -1])
+    alone = nearest_vertices(*padded([points]), padded([mirrored])[0])
+    for width in (len(points) + 1, 500, 4096):
+        clouds = [points, cloud(width, 3)]
+        together = nearest_vertices(*padded(clouds), padded([mirrored, clouds[1]])[0])
+        torch.testing.assert_close(together[:1, : len(points)], alone, rtol=0, atol=0)
