@@ -17,7 +17,6 @@ class Reason(StrEnum):
 
     FILTERED = "filtered"  # asked for: counted, not listed
     MESH_MISSING = "mesh_missing"
-    MESH_BROKEN = "mesh_broken"
     IMAGE_MISSING = "image_missing"
     IMAGE_BROKEN = "image_broken"
     MASK_MISSING = "mask_missing"

@@ -54,8 +54,8 @@ class FolderLayout:
                 "its folder images, named as the meshes are"
             )
         self._meshes = _index(self._meshes_folder, MESH_SUFFIXES, "--meshes")
-        self._masks = _index(self._masks_folder, IMAGE_SUFFIXES, "--masks")
-        self._truths = _index(self._truth_folder, MESH_SUFFIXES, "--ground-truth")
+        self._masks = _index(self._masks_folder, IMAGE_SUFFIXES, "--masks") if self._masks_folder else None
+        self._truths = _index(self._truth_folder, MESH_SUFFIXES, "--ground-truth") if self._truth_folder else None
         convention = options.camera_convention or "look-at"
         self._cameras = CameraTable(options.cameras, convention, options.s3_endpoint) if options.cameras else None
         if options.camera_convention and self._cameras is None:
@@ -184,9 +184,7 @@ class FolderLayout:
         return []
 
 
-def _index(folder: Storage | None, suffixes: tuple[str, ...], option: str) -> StemIndex | None:
-    if folder is None:
-        return None
+def _index(folder: Storage, suffixes: tuple[str, ...], option: str) -> StemIndex:
     index = StemIndex(file_names(folder), suffixes)
     if not len(index):
         raise UsageError(f"{option} {redact(folder.uri)} holds no {', '.join(suffixes)} files")
