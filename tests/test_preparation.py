@@ -10,12 +10,16 @@ import numpy as np
 import pytest
 import shapes
 import trimesh
+import yaml
+from click.testing import CliRunner
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from refine_batch.camera import Camera
 from refine_batch.camera_conversions import from_camera, nearest_camera
+from refine_batch.cli import main
 from refine_batch.config import PreparationOptions, RefineConfig
+from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import Instance
@@ -25,6 +29,7 @@ from refine_batch.preparation import decimated, make_ready, without_small_pieces
 from refine_batch.prepare import prepare
 from refine_batch.refinement import refine
 from refine_batch.render import hard_silhouettes
+from refine_batch.results.rows import RowContext, row_of, table_of
 
 CAMERA = Camera(30, 20, 3.0, fov=60, roll=15, offset_x=0.1, offset_y=-0.1)
 SCALE, CENTRE = 0.6, np.array([0.25, -0.1, 0.2])
@@ -280,3 +285,22 @@ def test_options_change_the_configurations_hash():
         for options in ({}, {"normalise": True}, {"decimate": 500}, {"drop_pieces": 0.1})
     }
     assert len(hashes) == 4
+
+
+def test_the_commands_options_reach_the_configuration():
+    options = ["--decimate", "5000", "--normalise", "--drop-pieces", "0.01"]
+    found = CliRunner().invoke(main, ["run", "--print-config", *options])
+    assert found.exit_code == 0, found.output
+    prepared = yaml.safe_load(found.output)["preparation"]
+    assert prepared == {"drop_pieces": 0.01, "decimate": 5000, "normalise": True}
+    refused = CliRunner().invoke(main, ["run", "m.csv", "out", "--decimate", "2"])
+    assert refused.exit_code == 2
+    assert "--decimate is '2'" in refused.output
+
+
+def test_a_row_says_what_was_done():
+    outcome = run(instance(aside()), normalise=True)
+    row = row_of(outcome, ManifestRow("it", "m.obj", "i.png"), RowContext("run", METHOD, "c", "0", "f"))
+    [stored] = table_of([row]).to_pylist()
+    assert stored["preparation"] == outcome.preparation
+    assert json.loads(stored["preparation"])["normalised"]["scale"] > 0
