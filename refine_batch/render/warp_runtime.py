@@ -7,6 +7,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import warp as wp
@@ -36,7 +37,7 @@ def _silent_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-def as_array(tensor: Tensor, dtype: type) -> wp.array:
+def as_array(tensor: Tensor, dtype: type) -> Any:
     """A Warp view of a contiguous tensor; where `dtype` is a vector the tensor's last dimension is its components."""
     if not tensor.is_contiguous():
         raise ValueError(
