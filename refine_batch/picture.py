@@ -49,7 +49,7 @@ def cut_out(picture: Picture, *, margin: float, largest: int) -> Picture:
     side = int(np.ceil((high - low).max() * (1.0 + 2.0 * margin)))
     left, top = (int(value) for value in np.floor((low + high - side) / 2.0))
     camera = turned.window(left, top, side, side)
-    if resample:
+    if resample or side > _WIDEST:
         cut = resampled(picture, camera)
     else:
         cut = Picture(_window(picture.rgb, left, top, side), _window(picture.mask, left, top, side), camera)

@@ -22,7 +22,7 @@ _INTERVAL = 5.0  # seconds between lines of progress
 @click.command(cls=Command, short_help=COMMANDS["manifest"])
 @click.argument("source")
 @click.option("--layout", type=click.Choice(_LAYOUTS), required=True, help="How SOURCE is laid out.")
-@click.option("--meshes", metavar="DIR", required=True, help="Folder of the coarse meshes.")
+@click.option("--meshes", metavar="DIR", help="Folder of the coarse meshes.  [default: SOURCE/meshes]")
 @click.option("--out", metavar="MANIFEST", required=True, help="The manifest to write, .parquet or .csv.")
 @click.option(
     "--ground-truth",
@@ -80,7 +80,7 @@ _INTERVAL = 5.0  # seconds between lines of progress
     "--symmetry-axis", type=click.Choice(["x", "y", "z", "none"]), help="For every row, in the meshes' coordinates."
 )
 @click.option(
-    "--margin", type=click.FloatRange(0, 5), default=0.15, show_default=True, help="Room round a cut-out object."
+    "--margin", type=click.FloatRange(0, 2), default=0.15, show_default=True, help="Room round a cut-out object."
 )
 @click.option(
     "--image-size",
@@ -96,7 +96,7 @@ _INTERVAL = 5.0  # seconds between lines of progress
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
-def manifest(source: str, layout: str, as_json: bool, **options: Any) -> None:
+def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **options: Any) -> None:
     """Write the manifest of a dataset at SOURCE: a known layout, and a folder of someone's reconstructions of it.
 
     \b
@@ -112,7 +112,8 @@ def manifest(source: str, layout: str, as_json: bool, **options: Any) -> None:
     from refine_batch.cli.console import print_json
     from refine_batch.dataset.layouts import LayoutOptions, build_manifest
 
-    built = build_manifest(layout, LayoutOptions(source=source, **options), progress=_Progress())  # type: ignore[arg-type]
+    chosen = LayoutOptions(source=source, meshes=meshes or f"{source.rstrip('/')}/meshes", **options)
+    built = build_manifest(layout, chosen, progress=_Progress())  # type: ignore[arg-type]
     if as_json:
         print_json(
             {

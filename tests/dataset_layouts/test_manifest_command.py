@@ -43,6 +43,16 @@ def test_a_manifest_that_validate_accepts(dataset):
     assert "all 2 rows can be refined" in checked.output
 
 
+def test_meshes_are_looked_for_in_the_source_unless_told(dataset):
+    for file in dataset.list("meshes"):
+        dataset.write(f"data/{file.path}", dataset.read(file.path))
+    endpoint = ["--s3-endpoint", dataset.s3_endpoint] if dataset.s3_endpoint else []
+    command = ["manifest", dataset.path_of("data"), "--layout", "pix3d", "--out", dataset.path_of("out/m.csv")]
+    found = CliRunner().invoke(main, [*command, *endpoint])
+    assert found.exit_code == 0, found.output
+    assert "2 rows" in found.output
+
+
 def test_counts_as_json(dataset):
     found = json.loads(invoke(dataset, "--layout", "pix3d", "--json").stdout)
     assert found["rows"] == 2

@@ -146,6 +146,14 @@ def test_a_large_cut_out_is_reduced_with_its_camera():
     assert cut.mask.sum() == pytest.approx(50 * 40 / 4, rel=0.05)
 
 
+def test_a_huge_cut_out_is_never_held_whole(monkeypatch):
+    monkeypatch.setattr("refine_batch.picture._WIDEST", 30)
+    cut = cut_out(picture(), margin=0.1, largest=500)
+    assert cut.mask.shape == (30, 30) == (cut.pinhole.height, cut.pinhole.width)
+    np.testing.assert_allclose(cut.pinhole.project([[0, 0, 0]])[0, :2], [22.5, 5], atol=0.01)
+    assert cut.mask.sum() == pytest.approx(50 * 40 / 4, rel=0.05)
+
+
 @pytest.mark.parametrize("turn", [lambda p: cut_out(p, margin=0.1, largest=500), faced])
 def test_a_turned_picture_sees_each_ray_where_its_camera_says(turn):
     original = picture(aside=0.3)
