@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ from refine_batch.results.run_record import RunRecord, new_run_id
 
 if TYPE_CHECKING:
     from refine_batch.job.dispatch import Dispatch
+
+# Seconds past the grace period after which a Ray that does not answer is given up.
+UNANSWERED = 5.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +148,7 @@ class _Run:
         # Ray is imported by `connect` first, and only where there is work.
         from refine_batch.job.dispatch import Dispatch
 
+        answers = True
         try:
             # Ray sets handlers of its own.
             self._stop.install()
@@ -173,9 +178,34 @@ class _Run:
                 stop=self._stop,
                 reporter=self._reporter,
             )
-            self._dispatch.run()
+            answers = self._attend(self._dispatch)
         finally:
-            cluster.close()
+            if answers:
+                cluster.close()
+
+    def _attend(self, dispatch: Dispatch) -> bool:
+        """Let the work go on in a thread while this one, the only one that gets signals, listens for them.
+
+        False where it did not end though it was asked to: a signal to the whole process group also ends a local Ray,
+        and a call into a Ray that is gone does not return.
+        """
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                dispatch.run()
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work, name="dispatch", daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.1)
+            if self._stop.overdue_by > UNANSWERED:
+                return False
+        if errors:
+            raise errors[0]
+        return True
 
     def _conclude(self, problem: str | None) -> RunOutcome:
         record, plan = self._record, self._plan

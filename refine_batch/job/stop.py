@@ -30,11 +30,12 @@ class StopRequest:
     @property
     def overdue(self) -> bool:
         """Whether what is still in hand is to be dropped."""
-        return self.signal is not None and (self.urgent or time.monotonic() - self._at > self._grace)
+        return self.signal is not None and (self.urgent or self.overdue_by > 0)
 
     @property
-    def grace(self) -> float:
-        return self._grace
+    def overdue_by(self) -> float:
+        """Seconds since the grace ran out; negative before, and where nothing was asked."""
+        return time.monotonic() - self._at - self._grace if self.signal is not None else float("-inf")
 
     def install(self) -> None:
         """Take the handlers; again after `ray.init()`, which sets its own. Only the main thread can."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tiny_dataset import result_rows, write_manifest
 
 from refine_batch.io.storage import Storage
+from refine_batch.results.lock import OutputLock
 
 ROOT = Path(__file__).parents[2]
 IDS = [f"i{number:02}" for number in range(16)]
@@ -110,17 +112,13 @@ def test_grace_runs_out(tmp_path, start):
     assert time.monotonic() - begun < 7, "the batch in hand would have taken 8 s"
 
 
-@pytest.mark.slow
-def test_a_second_run_on_the_same_output_is_refused(tmp_path, start):
-    first = start()
-    wait_for_rows(tmp_path / "out", 1)
-    second = start()
-    _, log = second.communicate(timeout=60)
-    assert second.returncode == 2
+def test_a_run_on_an_output_that_another_one_holds_is_refused(tmp_path, start):
+    with OutputLock(Storage(str(tmp_path / "out")), "20260101T000000Z-abcdef"):
+        _, log = (process := start()).communicate(timeout=60)
+    assert process.returncode == 2
+    assert "20260101T000000Z-abcdef" in log
     assert "Traceback" not in log
-    [record] = records(tmp_path / "out")
-    assert record["run_id"] in log
-    assert first.wait(60) == 0
+    assert records(tmp_path / "out") == []
 
 
 def test_standard_output_is_the_record_alone(tmp_path, start):
@@ -130,3 +128,23 @@ def test_standard_output_is_the_record_alone(tmp_path, start):
     assert json.loads(text)["counts"]["refined"] == 4
     assert any("4/4 rows" in line for line in log.splitlines())
     assert "\x1b" not in log
+
+
+@pytest.mark.slow
+def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(tmp_path, importable_stubs, ray_folder):
+    manifest, output = write_manifest(tmp_path, IDS), tmp_path / "out"
+    command = [sys.executable, str(ROOT / "jobs" / "refine.py"), str(manifest), str(output), "--address", "local"]
+    command += ["--method", "stub_methods:slow", "--image-size", "32", "--batch-size", "2", "--grace-period", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_rows(output, 2)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=100)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    assert process.returncode == 1
+    [record] = records(output)
+    assert (record["outcome"], record["exit_status"]) == ("stopped", 1)
+    assert not (output / "lock.json").exists()
