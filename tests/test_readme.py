@@ -1,0 +1,73 @@
+"""What the README says is run or looked up: its query, its commands, its links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import duckdb
+import pytest
+from result_rows import put, result
+
+from refine_batch.cli import main
+from refine_batch.io.storage import Storage
+from refine_batch.results.schema import RESULT_SCHEMA
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/algorithm.md", "docs/architecture.md", "docs/datasets.md"]
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_query_takes_the_newest_row_of_each_instance(tmp_path, monkeypatch):
+    storage = Storage(str(tmp_path / "output"))
+    put(storage, [result("a", 0, category="chair", iou_2d_before=0.5, iou_2d_after=0.6)])
+    put(storage, [result("a", 9, category="chair", iou_2d_before=0.5, iou_2d_after=0.9)])
+    put(
+        storage,
+        [result("b", 1, category="chair", iou_2d_before=0.7, iou_2d_after=0.7), result("c", 2, status="failed")],
+    )
+    monkeypatch.chdir(tmp_path)
+    [query] = blocks("sql")
+    [(category, instances, before, after)] = duckdb.sql(query).fetchall()
+    assert (category, instances) == ("chair", 2)
+    assert (before, after) == pytest.approx((0.6, 0.8))
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("refine-batch ")]
+
+
+@pytest.mark.parametrize("words", commands(), ids=" ".join)
+def test_every_command_shown_parses(words):
+    context = click.Context(main)
+    command = main.get_command(context, words[0])
+    assert command is not None
+    # Parsing checks names and types of options and arguments without running anything.
+    assert command.make_context(words[0], words[1:], parent=context) is not None
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_between_files_leads_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_column_named_in_the_readme_exists():
+    table = README.split("### The output")[1].split("Any Parquet reader")[0]
+    named = set(re.findall(r"`([a-z][a-z0-9_]*)`(?=[^|]*\|[^|]*\|)", table)) - {
+        "refined",
+        "kept",
+        "failed",
+        "before",
+        "after",
+    }
+    assert {"instance_id", "status", "vertices", "seconds"} <= named
+    assert named <= set(RESULT_SCHEMA.names) | {"kept_reason"}
