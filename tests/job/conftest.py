@@ -56,9 +56,9 @@ def ray_address(ray_folder, importable_stubs, aws_environment) -> Iterator[str]:
     cluster.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ray_connection(ray_address) -> Iterator[str]:
-    """This process stays connected to the private cluster, so that each run need not begin with it."""
+    """This process stays connected to the private cluster for a module: its runs need not begin with that."""
     from refine_batch.job.cluster import connect
 
     cluster = connect(ray_address)

@@ -97,7 +97,10 @@ def test_out_of_memory_is_named_and_costs_no_other_instance(tmp_path, ray_folder
     try:
         manifest = write_manifest(tmp_path, ["good-1", "greedy", "good-2"])
         config = CONFIG.model_copy(update={"method": "stub_methods:out_of_memory"})
-        outcome = Run(cluster, manifest, tmp_path / "out", config, batch_size=1, max_failed_fraction=0.5).outcome()
+        run = Run(
+            cluster, manifest, tmp_path / "out", config, batch_size=1, max_failed_fraction=0.5, instance_timeout=240.0
+        )
+        outcome = run.outcome(timeout=270)
     finally:
         cluster.shutdown()
     rows = {row["instance_id"]: (row["status"], row["error_kind"]) for row in result_rows(tmp_path / "out")}
