@@ -62,7 +62,7 @@ test-slow: $(STAMP) ## the slow tests only
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: test-all
-test-all: test test-slow ## everything that CI runs
+test-all: test test-slow ## everything
 
 .PHONY: lock
 lock: ## resolve the newest versions that pyproject.toml allows and write them to requirements.lock
