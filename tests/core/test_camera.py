@@ -22,7 +22,10 @@ AZIMUTHS = st.floats(-360, 360)
 ELEVATIONS = st.floats(-89, 89)
 DISTANCES = st.floats(0.5, 10)
 OFFSETS = st.floats(-0.5, 0.5)
-CAMERAS = st.builds(Camera, AZIMUTHS, ELEVATIONS, DISTANCES, st.floats(20, 120), st.floats(-180, 180), OFFSETS, OFFSETS)
+# Beyond straight up the camera hangs upside down on the other side.
+ANY_ELEVATIONS = ELEVATIONS | st.floats(91, 269)
+FOVS, ROLLS = st.floats(20, 120), st.floats(-180, 180)
+CAMERAS = st.builds(Camera, AZIMUTHS, ANY_ELEVATIONS, DISTANCES, FOVS, ROLLS, OFFSETS, OFFSETS)
 AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 

@@ -55,6 +55,11 @@ def test_unused_vertex_is_its_own_offset():
     np.testing.assert_allclose(laplacian_loss(batch.vertices, batch), [expected], rtol=1e-6)
 
 
+def test_corner_used_twice_leaves_one_neighbour():
+    batch = MeshBatch.of([Mesh(np.array([[0, 0, 0], [3, 0, 4]]), np.array([[0, 0, 1]]))])
+    np.testing.assert_allclose(laplacian_loss(batch.vertices, batch), [5], rtol=1e-6)
+
+
 @pytest.mark.parametrize("factor", [1e-3, 1e3])
 def test_grows_with_the_mesh(factor):
     batch = MeshBatch.of([torus()])
