@@ -10,7 +10,11 @@ from refine_batch.losses.normal_consistency import normal_consistency_loss
 from refine_batch.losses.silhouette import silhouette_loss
 from refine_batch.losses.vertex_symmetry import vertex_symmetry_loss
 
+# The order in which every method lists them.
+LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
+
 __all__ = [
+    "LOSSES",
     "SymmetryViews",
     "displacement_loss",
     "image_symmetry_loss",

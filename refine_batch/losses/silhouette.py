@@ -1,7 +1,5 @@
 """The silhouette loss: binary cross-entropy between the soft silhouette and the mask."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,7 +24,3 @@ def silhouette_loss(
     else:
         loss = F.binary_cross_entropy(alpha(depth), mask, reduction="none")
     return loss.mean(dim=(1, 2))
-
-
-# The largest loss of a mask pixel that nothing reaches, in log space.
-LOG_FLOOR = -math.log(MIN_ALPHA)

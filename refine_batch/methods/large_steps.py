@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.errors import InstanceError
-from refine_batch.losses import displacement_loss, normal_consistency_loss
+from refine_batch.losses import LOSSES, displacement_loss, normal_consistency_loss
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian, safe_norm
 from refine_batch.losses.vertex_symmetry import symmetric_distance
@@ -26,7 +26,6 @@ from refine_batch.methods.scene import Scene
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
-LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
 
 
 def large_steps(

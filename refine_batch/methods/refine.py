@@ -17,6 +17,7 @@ from refine_batch.camera import project
 from refine_batch.config import PaperOptions, RefineConfig
 from refine_batch.errors import InstanceError
 from refine_batch.losses import (
+    LOSSES,
     SymmetryViews,
     displacement_loss,
     image_symmetry_loss,
@@ -36,7 +37,6 @@ from refine_batch.render import load_renderer
 from refine_batch.seeding import instance_seed
 
 DEFAULT_STEPS = 400
-LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
 
 
 def refine(
