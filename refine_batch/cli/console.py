@@ -11,15 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-# Name, better direction and decimals of each figure of merit.
-FIGURES = {
-    "iou_2d": ("2D IoU", "↑", 3),
-    "chamfer_l2": ("Chamfer-L2 ×1000", "↓", 2),
-    "f_score": ("F-score", "↑", 3),
-    "emd": ("EMD", "↓", 4),
-    "iou_3d": ("3D IoU", "↑", 3),
-    "iou_multiview": ("multi-view IoU", "↑", 3),
-}
+from refine_batch.results.labels import figure, figure_name, percent, printable
+
+__all__ = ["console", "figure", "figure_name", "percent", "plain", "print_json", "table"]
+
 PIPE_WIDTH = 120
 
 
@@ -39,21 +34,7 @@ def table(*columns: str, title: str | None = None, numbers_from: int = 1) -> Tab
 
 def plain(text: Any) -> Text:
     """Text from a dataset, in which nothing is markup and no control character acts."""
-    return Text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
-
-
-def figure_name(name: str) -> str:
-    label, arrow, _ = FIGURES.get(name, (name, "", 3))
-    return f"{label} {arrow}".strip()
-
-
-def figure(name: str, value: float | None) -> str:
-    """A figure's value, a dash where it is unknown."""
-    return "–" if value is None else f"{value:.{FIGURES.get(name, ('', '', 3))[2]}f}"
-
-
-def percent(value: float | None, *, signed: bool = False) -> str:
-    return "–" if value is None else f"{value:+.1%}" if signed else f"{value:.0%}"
+    return Text(printable(text))
 
 
 def print_json(value: Mapping[str, Any]) -> None:

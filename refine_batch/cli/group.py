@@ -17,6 +17,7 @@ COMMANDS = {
     "manifest": "Build a manifest from a known dataset layout and a folder of coarse meshes.",
     "synth": "Write a synthetic dataset with ground truth and its manifest.",
     "status": "Show counts, figures before and after, and what failed and why.",
+    "report": "Write a page to look at: figures, charts and meshes in one HTML file.",
     "export": "Write the refined meshes as files.",
     "compact": "Merge small result files and drop superseded rows.",
 }

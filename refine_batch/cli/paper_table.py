@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from refine_batch.cli.console import FIGURES, figure, figure_name, percent, plain, table
+from refine_batch.cli.console import figure, figure_name, percent, plain, table
+from refine_batch.results.labels import LABELS
 from refine_batch.results.paper_table import ALL, MEAN_OF_CATEGORIES, PaperRow
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ def latex(tables: Tables) -> str:
     """A `tabular` per figure; needs the package booktabs."""
     parts = []
     for name, rows in tables.items():
-        label = FIGURES[name][0].replace("×", r"$\times$")
-        arrow = r"$\uparrow$" if FIGURES[name][1] == "↑" else r"$\downarrow$"
+        label = LABELS[name][0].replace("×", r"$\times$")
+        arrow = r"$\uparrow$" if LABELS[name][1] == "↑" else r"$\downarrow$"
         lines = [
-            f"% {FIGURES[name][0].replace('×', 'x ')}",
+            f"% {LABELS[name][0].replace('×', 'x ')}",
             r"\begin{tabular}{l" + "r" * (len(HEADINGS) - 1) + "}",
             r"\toprule",
             " & ".join([rf"{label} {arrow}", *HEADINGS[1:]]) + r" \\",

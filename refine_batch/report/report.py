@@ -2,55 +2,128 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
 
+from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
-from refine_batch.io.storage import Storage, redact
-from refine_batch.io.uri import normalise, parent
+from refine_batch.io.storage import Storage
+from refine_batch.io.uri import normalise, parent, redact
+from refine_batch.job.versions import code_version
+from refine_batch.report.gallery import Exhibit, exhibits
+from refine_batch.report.page import render
+from refine_batch.report.survey import GROUPS, Survey, survey
 from refine_batch.results.parts import list_parts
-from refine_batch.results.summary import Summary, summarise
+from refine_batch.results.run_record import RunRecord
+from refine_batch.results.schema import LOWER_IS_BETTER
+from refine_batch.results.summary import FigureSummary, Summary, summarise
+
+SAMPLE = 24
+_RUNS_SHOWN = 10
+# Categories that a chart has room for; the table has all of them.
+_CATEGORIES_DRAWN = 24
 
 
 def write_report(
-    output_uri: str, destination: str, *, sample: int = 24, seed: int = 0, s3_endpoint: str | None = None
+    output_uri: str, destination: str, *, sample: int = SAMPLE, seed: int = 0, s3_endpoint: str | None = None
 ) -> None:
-    """Write a self-contained page about an output.
+    """Write a page about an output: one HTML file that needs nothing else, not even a network.
 
     Parameters
     ----------
     output_uri
-        The OUTPUT of a run.
+        The OUTPUT of a run: local path or fsspec URI.
     destination
-        Local path or fsspec URI of the HTML file.
+        Of the HTML file: local path or fsspec URI.
     sample
-        Instances shown one by one.
+        Instances shown one by one, with image and meshes. The file grows by up to half a megabyte with each.
     seed
-        Of the choice among equals.
+        Of the choice among those that were kept and those that failed.
 
     Raises
     ------
     UsageError
         OUTPUT holds no results, or `destination` names no file.
+    StorageError
+        One of the two cannot be reached.
     """
     output = Storage(normalise(output_uri), s3_endpoint)
     if not list_parts(output):
         raise UsageError(f"{redact(output.uri)} holds no results; give the OUTPUT of a `refine-batch run`")
     target = normalise(destination)
     folder, name = parent(target), target.rpartition("/")[2]
-    if not name:
-        raise UsageError(f"{redact(target)} is not the path of a file")
-    Storage(folder, s3_endpoint).write(name, page(str(output), summarise(output)).encode("utf-8", "replace"))
+    if not name or folder == target or destination.endswith("/"):
+        raise UsageError(f"{redact(destination)} is not the path of a file; write something like report.html")
+    Storage(folder, s3_endpoint).write(name, html_of(output, sample=sample, seed=seed).encode("utf-8", "replace"))
 
 
-def page(title: str, summary: Summary) -> str:
-    """The whole HTML."""
-    return "\n".join(_lines(title, summary)) + "\n"
+def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
+    """The page about an output that holds results."""
+    summary = summarise(output)
+    surveyed = survey(output, sample=sample, seed=seed)
+    gallery = exhibits(output, surveyed.choices)
+    runs = RunRecord.load_latest(output, _RUNS_SHOWN)
+    counts = summary.overall.counts
+    known = [name for name, values in summary.overall.figures.items() if values.count]
+    values = {
+        "output": str(output),
+        "made_at": datetime.now(UTC),
+        "version": code_version(),
+        "rows": sum(counts.values()),
+        "summary": summary,
+        "figures": known,
+        "lower_is_better": LOWER_IS_BETTER,
+        "ranked_by": surveyed.ranked_by,
+        "histograms": surveyed.histograms,
+        "runs": runs,
+        "changed_options": _changed_options(runs[0]) if runs else {},
+        "gallery": gallery,
+        "groups": [group for group in GROUPS if any(exhibit.group == group for exhibit in gallery)],
+    }
+    return render(values, _data(summary, surveyed, gallery, known))
 
 
-def _lines(title: str, summary: Summary) -> Iterator[str]:
-    name = html.escape(title)
-    yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{name}</title><h1>{name}</h1><table>'
-    for status, count in summary.overall.counts.items():
-        yield f"<tr><th>{status}<td>{count}"
-    yield "</table></html>"
+def _changed_options(run: RunRecord) -> dict[str, Any]:
+    """Options of a run that differ from their defaults, by their dotted names."""
+
+    def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        return found
+
+    defaults = flat(RefineConfig().model_dump(mode="json"))
+    return {name: value for name, value in flat(run.config).items() if value != defaults.get(name)}
+
+
+def _data(summary: Summary, surveyed: Survey, gallery: list[Exhibit], known: list[str]) -> dict[str, Any]:
+    """What the scripts draw."""
+    largest = sorted(summary.categories.items(), key=lambda item: -sum(item[1].counts.values()))[:_CATEGORIES_DRAWN]
+    return {
+        "histograms": {name: asdict(histogram) for name, histogram in surveyed.histograms.items()},
+        "lowerIsBetter": sorted(LOWER_IS_BETTER),
+        "categories": [
+            {"name": name or "(none)", "figures": {figure: _before_after(group.figures[figure]) for figure in known}}
+            for name, group in largest
+        ],
+        "curves": [
+            {"id": e.row["instance_id"], "group": e.group, "steps": e.row["steps"], "loss": e.loss_curve}
+            for e in gallery
+            if e.loss_curve
+        ],
+        "views": [{"camera": _view(exhibit), "meshes": exhibit.meshes} for exhibit in gallery],
+    }
+
+
+def _before_after(values: FigureSummary) -> list[float] | None:
+    return None if values.before is None or values.after is None else [values.before, values.after]
+
+
+def _view(exhibit: Exhibit) -> dict[str, float] | None:
+    camera = exhibit.camera
+    return (
+        None
+        if camera is None
+        else {name: getattr(camera, name) for name in ("azimuth", "elevation", "distance", "fov")}
+    )

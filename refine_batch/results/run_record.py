@@ -81,6 +81,21 @@ class RunRecord(BaseModel):
         return sorted(records, key=lambda record: (record.started_at, record.run_id))
 
     @classmethod
+    def load_latest(cls, storage: Storage, count: int) -> list[RunRecord]:
+        """The last `count` readable records, newest first; no more are read than that takes."""
+        records: list[RunRecord] = []
+        # Names sort by time.
+        for file in sorted(storage.list(RUNS), key=lambda file: file.path, reverse=True):
+            if len(records) == count:
+                break
+            if file.path.endswith(".json"):
+                try:
+                    records.append(cls._parsed(storage, file.path))
+                except (UsageError, FileNotFoundError):
+                    continue
+        return records
+
+    @classmethod
     def _parsed(cls, storage: Storage, path: str) -> RunRecord:
         try:
             return cls.model_validate_json(storage.read(path))

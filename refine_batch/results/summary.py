@@ -84,7 +84,7 @@ def summarise(storage: Storage, *, run_id: str | None = None, examples: int = 3)
     for table in _tables(live_rows(storage, (*_COLUMNS, *_FIGURE_COLUMNS), filter=chosen)):
         totals.add(table)
         failures.add(table.filter(pc.equal(table["status"], "failed")))
-        kept.update(_counts(table.filter(pc.equal(table["status"], "kept"))["kept_reason"]))
+        kept.update(_counts(_alike(table.filter(pc.equal(table["status"], "kept"))["kept_reason"])))
         seconds += pc.sum(table["seconds"]).as_py() or 0.0
     categories = totals.by_category()
     return Summary(
@@ -108,6 +108,11 @@ def _tables(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
             waiting, rows = [], 0
     if waiting:
         yield pa.Table.from_batches(waiting)
+
+
+def _alike(reasons: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Reasons without what belongs to one instance: the numbers, and what stands after a colon."""
+    return pc.replace_substring_regex(pc.replace_substring_regex(reasons, ":.*", ""), r"\b\d+(\.\d+)?(%|\b)", "…")
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -96,6 +96,17 @@ def test_meshes_are_not_read(storage, monkeypatch):
     assert not set.union(*asked) & set(HEAVY_COLUMNS)
 
 
+def test_reasons_that_differ_in_numbers_only_are_one(storage):
+    reasons = [
+        "agrees less: 2D IoU 0.9157 → 0.8865",
+        "agrees less: 2D IoU 1.0 → 0.9",
+        "84% of the surface",
+        "9% of the surface",
+    ]
+    put(storage, [result(f"{n}", 1, status="kept", kept_reason=reason) for n, reason in enumerate(reasons)])
+    assert summarise(storage).kept_reasons == {"agrees less": 2, "… of the surface": 2}
+
+
 def test_an_empty_output(storage):
     found = summarise(storage)
     assert found.overall.counts == {"refined": 0, "kept": 0, "failed": 0}

@@ -1,0 +1,172 @@
+"""The instances that a page shows: their rows, and what their inputs look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from refine_batch.camera import Camera
+from refine_batch.errors import InstanceError
+from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
+from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
+from refine_batch.io.storage import Storage, StorageError, fetch
+from refine_batch.io.uri import redact
+from refine_batch.mesh import Mesh
+from refine_batch.report import pictures
+from refine_batch.report.geometry import encode
+from refine_batch.results.live import live_rows
+from refine_batch.results.schema import FIGURES
+
+_CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
+_SMALL = (
+    *("instance_id", "category", "status", "error_kind", "error_message", "kept_reason", "method", "steps", "seconds"),
+    *("preparation", "camera_source", *_CAMERA, "symmetry_axis", "attempts", "device", "refined_at"),
+    *("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri"),
+    *(f"{figure}_{when}" for figure in FIGURES for when in ("before", "after")),
+)
+_READERS = 8
+# Points of a loss curve in the page.
+_CURVE = 120
+
+
+@dataclass(eq=False)
+class Exhibit:
+    """One instance of the gallery.
+
+    Attributes
+    ----------
+    row
+        The small columns of its row.
+    group
+        Why it was chosen, one of `survey.GROUPS`.
+    photo, overlay_before, overlay_after
+        Data URIs, None where there is nothing to show.
+    meshes
+        By `coarse`, `refined` and `truth`, as `geometry.encode` gives them.
+    problems
+        What could not be shown, and why.
+    """
+
+    row: dict[str, Any]
+    group: str
+    photo: str | None = None
+    overlay_before: str | None = None
+    overlay_after: str | None = None
+    meshes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    loss_curve: list[float] | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def camera(self) -> Camera | None:
+        """The camera of the row, where it has one that a picture can have been taken with."""
+        values = {name: self.row[name] for name in _CAMERA if self.row[name] is not None}
+        if {"azimuth", "elevation", "distance"} - values.keys():
+            return None
+        camera = Camera(**values)
+        try:
+            camera.check(self.row["instance_id"])
+        except InstanceError:
+            return None
+        return camera
+
+
+def exhibits(storage: Storage, choices: Sequence[tuple[str, str]]) -> list[Exhibit]:
+    """The chosen instances (instance_id, group) with everything that is shown of them, in the order of `choices`.
+
+    Inputs are read from where the manifest named them; one that is no longer there leaves its place empty.
+    """
+    group_of = dict(choices)
+    found: dict[str, tuple[Exhibit, Mesh | None]] = {}
+    if group_of:
+        for batch in live_rows(storage, [*_SMALL, "loss_curve", "vertices", "faces"], ids=group_of):
+            for i, row in enumerate(batch.select(list(_SMALL)).to_pylist()):
+                exhibit = Exhibit(row, group_of[row["instance_id"]], loss_curve=_curve(batch.column("loss_curve")[i]))
+                found[row["instance_id"]] = exhibit, _mesh(batch, i)
+    chosen = [found[instance_id] for instance_id, _ in choices if instance_id in found]
+    with ThreadPoolExecutor(_READERS) as readers:
+        inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint), chosen))
+    for (_, refined), files in zip(chosen, inputs, strict=True):
+        files.show(refined)
+    return [exhibit for exhibit, _ in chosen]
+
+
+def _curve(cell: pa.Scalar) -> list[float] | None:
+    if not cell.is_valid:
+        return None
+    values = cell.values.to_numpy(zero_copy_only=False)
+    picked = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), _CURVE)).round().astype(int))]
+    return [float(f"{value:.5g}") for value in picked if np.isfinite(value)] or None
+
+
+def _mesh(batch: pa.RecordBatch, index: int) -> Mesh | None:
+    cells = [batch.column(name)[index] for name in ("vertices", "faces")]
+    if not all(cell.is_valid for cell in cells):
+        return None
+    vertices, faces = (cell.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3) for cell in cells)
+    return Mesh(vertices, faces)
+
+
+class _Inputs:
+    """What an exhibit was made from, read as far as it can be."""
+
+    def __init__(self, exhibit: Exhibit, s3_endpoint: str | None):
+        self._exhibit, self._s3_endpoint = exhibit, s3_endpoint
+        self.rgb: np.ndarray | None = None
+        self.mask: np.ndarray | None = None
+        self._image()
+        self.coarse = self._mesh("mesh_uri")
+        self.truth = self._mesh("ground_truth_uri")
+
+    def show(self, refined: Mesh | None) -> None:
+        """Draw it all into the exhibit."""
+        exhibit, camera = self._exhibit, self._exhibit.camera
+        if self.rgb is not None:
+            exhibit.photo = pictures.photo(self.rgb, self.mask)
+        if self.mask is not None and camera is not None:
+            if self.coarse is not None:
+                exhibit.overlay_before = pictures.overlay(self.coarse, camera, self.mask, pictures.COARSE)
+            if refined is not None:
+                exhibit.overlay_after = pictures.overlay(refined, camera, self.mask, pictures.REFINED)
+        for name, mesh in (("coarse", self.coarse), ("refined", refined), ("truth", self.truth)):
+            if mesh is not None:
+                exhibit.meshes[name] = encode(mesh)
+
+    def _image(self) -> None:
+        row = self._exhibit.row
+        data = self._read("image_uri", MAX_IMAGE_BYTES)
+        if data is None:
+            return
+        try:
+            self.rgb, opaque = parse_image(data, redact(row["image_uri"]))
+            mask_data = self._read("mask_uri", MAX_IMAGE_BYTES)
+            mask = None if mask_data is None else parse_mask(mask_data, redact(row["mask_uri"]))
+            self.mask = object_mask(self.rgb, opaque, mask, redact(row["image_uri"]), row["mask_uri"])
+        except InstanceError as error:
+            self._exhibit.problems.append(error.message)
+
+    def _mesh(self, column: str) -> Mesh | None:
+        data = self._read(column, MAX_MESH_BYTES)
+        if data is None:
+            return None
+        try:
+            return parse_mesh(data, redact(self._exhibit.row[column]))
+        except InstanceError as error:
+            self._exhibit.problems.append(error.message)
+            return None
+
+    def _read(self, column: str, limit: int) -> bytes | None:
+        uri = self._exhibit.row[column]
+        if not uri:
+            return None
+        try:
+            return fetch(uri, s3_endpoint=self._s3_endpoint, max_bytes=limit)
+        except FileNotFoundError:
+            self._exhibit.problems.append(f"{redact(uri)} is no longer there ({column})")
+        except (StorageError, ValueError) as error:
+            self._exhibit.problems.append(redact(str(error)))
+        return None
