@@ -215,11 +215,17 @@ def info(uri: str, endpoint: str | None) -> dict[str, Any]:
     return {"ETag": answer.get("ETag"), "LastModified": answer.get("LastModified"), "size": answer["ContentLength"]}
 
 
-def find(folder: str, endpoint: str | None) -> list[dict[str, Any]]:
-    """fsspec's entries of every file below `folder`, in the store's order; empty where there is no such folder."""
+def find(folder: str, endpoint: str | None, starting_with: str = "") -> list[dict[str, Any]]:
+    """fsspec's entries of every file below `folder`, in the store's order; empty where there is no such folder.
+
+    With `starting_with` only of those whose path in the folder begins so.
+    """
     fs = filesystem(folder, endpoint)
+    root = key_of(folder).rstrip("/")
+    options = {"prefix": starting_with} if starting_with and scheme(folder) == "s3" else {}
     try:
-        return list(fs.find(key_of(folder), detail=True).values())
+        entries = list(fs.find(root, detail=True, **options).values())
+        return [e for e in entries if e["name"].startswith(f"{root}/{starting_with}")] if starting_with else entries
     except FileNotFoundError:
         if scheme(folder) == "s3":
             raise  # the bucket: that of a folder is an empty listing

@@ -159,18 +159,24 @@ class Storage:
         except FileNotFoundError:
             return False
 
-    def list(self, prefix: str = "") -> list[StoredFile]:
+    def list(self, prefix: str = "", starting_with: str = "") -> list[StoredFile]:
         """Every file under the folder `prefix`, sorted by path, as it is now; empty where there is no such folder.
 
+        `starting_with` leaves out those whose path in that folder begins otherwise, on S3 within the request.
         Hidden files (a leading dot) are left out. A file that replaces another while the listing is made is never
         missed together with it, provided that on an object store its name sorts after the other's.
         """
         folder = self.path_of(prefix)
         if self.local:
             found = _guarded("list", folder, lambda: local.listing(self.uri, prefix.strip("/")))
-            return [StoredFile(p, s.st_size, datetime.fromtimestamp(s.st_mtime, UTC), None) for p, s in found]
+            start = join(prefix.strip("/"), starting_with) if prefix else starting_with
+            return [
+                StoredFile(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC), None)
+                for path, status in found
+                if path.startswith(start)
+            ]
         root = remote.key_of(self.uri).rstrip("/") + "/"
-        entries = _guarded("list", folder, lambda: remote.find(folder, self.s3_endpoint))
+        entries = _guarded("list", folder, lambda: remote.find(folder, self.s3_endpoint, starting_with))
         files = [
             StoredFile(e["name"].removeprefix(root), int(e["size"]), remote.modified_of(e), remote.etag_of(e))
             for e in entries

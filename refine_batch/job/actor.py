@@ -18,6 +18,7 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.instance import Figures, Instance, RefinedInstance
 from refine_batch.io.storage import Storage, redact
 from refine_batch.job.batch import Batch, RowOutcome, Task
+from refine_batch.job.encoder import provide_encoder
 from refine_batch.results.parts import part_name, write_part
 from refine_batch.results.rows import RowContext, row_of, table_of
 
@@ -62,7 +63,7 @@ class Refiner:
         Raises
         ------
         UsageError
-            The method cannot be loaded on this node.
+            The method or its weights cannot be loaded on this node.
         """
         import torch
 
@@ -71,6 +72,7 @@ class Refiner:
 
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)
+        provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
         return {"host": socket.gethostname(), "pid": os.getpid()}
 
     def work(self, batch: Batch, upcoming: Batch | None = None) -> list[RowOutcome]:
@@ -168,7 +170,7 @@ def write_outcomes(assignment: Assignment, batch: Batch, outcomes: Sequence[Refi
 def _write_part(assignment: Assignment, batch: Batch, part: Sequence[tuple[Task, RefinedInstance]]) -> None:
     rows = [row_of(outcome, task.row, row_context(assignment, batch, task)) for task, outcome in part]
     keys = [f"{task.row.instance_id}\x00{task.fingerprint}" for task, _ in part]
-    write_part(assignment.output, table_of(rows), part_name(assignment.run_id, keys))
+    write_part(assignment.output, table_of(rows), part_name(assignment.run_id, keys, batch.name))
 
 
 def row_context(assignment: Assignment, batch: Batch, task: Task) -> RowContext:

@@ -78,6 +78,16 @@ class Cluster:
 
         return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
+    def draining(self) -> frozenset[str]:
+        """Ids of nodes that have been told to go (a preemption notice, a scale-down) and still run."""
+        import ray
+        from ray._private.state import state
+
+        try:
+            return frozenset(state.get_draining_nodes())
+        except (AttributeError, ray.exceptions.RayError):
+            return frozenset()  # Ray has no public name for it: without it, such nodes are used to their end
+
     def summary(self) -> dict[str, Any]:
         """Totals for the run record."""
         nodes = self.nodes()
@@ -151,5 +161,12 @@ def connect(address: str | None) -> Cluster:
             if wanted:
                 reason = redact(" ".join(str(error).split())[:300])
                 raise UsageError(f"--address {redact(wanted)}: no Ray cluster answers there: {reason}") from error
-    ray.init(address="local", include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **settings)
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        object_store_memory=OBJECT_STORE_BYTES,
+        # A machine that stands still for a minute is no reason to give its only node up for lost.
+        _system_config={"health_check_failure_threshold": 60},
+        **settings,
+    )
     return Cluster(own=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from refine_batch.errors import RefineBatchError
-from refine_batch.instance import RefinedInstance
-from refine_batch.io.storage import StorageError
-from refine_batch.job.actor import Assignment, row_outcome, write_outcomes
+from refine_batch.job.actor import Assignment
+from refine_batch.job.aftermath import Aftermath
 from refine_batch.job.batch import Batch, RowOutcome
 from refine_batch.job.cluster import Cluster, Request, describe
-from refine_batch.job.ledger import PATIENCE, GivenUp, Ledger
+from refine_batch.job.ledger import PATIENCE, Ledger
 from refine_batch.job.options import RunOptions
 from refine_batch.job.plan import Plan
 from refine_batch.job.pool import ActorPool, Event
@@ -63,13 +61,13 @@ class Dispatch:
             assignment, request, instance_timeout=options.instance_timeout, start_timeout=options.start_timeout
         )
         self._nodes = cluster.nodes()
+        self._draining: frozenset[str] = frozenset()
         self._nodes_at = time.monotonic()
         self._batch_size = self._choose_batch_size()
         self.ledger = Ledger(self._fresh, stop_on_failures_alike=options.max_failed_fraction < 1)
         self.tally = Tally()
         self.dropped = 0
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
-        self._writing: dict[Future[RowOutcome], GivenUp] = {}
+        self._aftermath = Aftermath(assignment)
         self._progress_at = time.monotonic()
         self._seen = -1
         self._told = 0
@@ -93,12 +91,12 @@ class Dispatch:
                     self._hand_out()
                 for event in self._pool.events(POLL, self._nodes):
                     self._handle(event)
-                self._collect_given_up()
+                self._settle()
                 self._watch()
                 self._reporter.show(self.snapshot())
         finally:
             self.dropped = sum(len(batch) for batch in self._pool.close())
-            self._writer.shutdown(wait=False, cancel_futures=True)
+            self._aftermath.close()
 
     def snapshot(self) -> Snapshot:
         counts = self.ledger.counts
@@ -115,7 +113,7 @@ class Dispatch:
         )
 
     def _finished(self) -> bool:
-        busy = bool(self._pool.of("busy", "unsure")) or bool(self._writing)
+        busy = bool(self._pool.of("busy", "unsure")) or bool(self._aftermath)
         if self._stop:
             return not busy or self._stop.overdue
         reserved = any(worker.upcoming for worker in self._pool.of("idle"))
@@ -134,12 +132,16 @@ class Dispatch:
     def _look_at_nodes(self) -> None:
         if time.monotonic() - self._nodes_at > NODES_EVERY:
             self._nodes, self._nodes_at = self._cluster.nodes(), time.monotonic()
+            self._draining = self._cluster.draining()
+            if self._cluster.own and not self._nodes:
+                raise HopelessError("this machine's own Ray has ended; the same command goes on from here")
 
     def _target(self) -> int:
         if self._options.actors != "auto":
             return self._options.actors
         # At least one is asked for, so that an autoscaler sees what is wanted.
-        return max(1, self._request.slots(self._nodes.values()))
+        staying = [resources for node, resources in self._nodes.items() if node not in self._draining]
+        return max(1, self._request.slots(staying))
 
     def _scale(self) -> None:
         upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
@@ -151,6 +153,12 @@ class Dispatch:
     def _hand_out(self) -> None:
         for worker in self._pool.of("idle"):
             batch, worker.upcoming = worker.upcoming, None
+            if worker.node_id in self._draining:
+                # What is begun there may be lost; another actor elsewhere takes its place.
+                if batch is not None:
+                    self.ledger.put_back(batch)
+                self._pool.release(worker)
+                continue
             batch = batch or self.ledger.take() or self._taken_over()
             if batch is not None:
                 self._pool.assign(worker, batch, self.ledger.take())
@@ -172,28 +180,32 @@ class Dispatch:
                 self.ledger.answered(event.outcomes)
                 self._count(event.outcomes)
         elif event.batch is not None:
-            given_up = self.ledger.faulted(event.batch, event.fault)
-            if given_up is not None:
-                self._writing[self._writer.submit(write_given_up, self._assignment, given_up)] = given_up
+            self._aftermath.look(event.batch, event.fault)
         if event.worker.state == "dead" and event.worker.upcoming is not None:
             self.ledger.put_back(event.worker.upcoming)
             event.worker.upcoming = None
+        self._give_up_hope()
+
+    def _settle(self) -> None:
+        """Go on with what is known by now of batches that met a fault."""
+        for settled in self._aftermath.settled():
+            self._progress_at = time.monotonic()
+            self._count(settled.outcomes)
+            if settled.error is not None:
+                self.ledger.unwritten += 1
+                self._reporter.say(f"a failed row could not be written: {settled.error}")
+            if settled.fault is None:
+                self.ledger.finished(settled.outcomes)
+                continue
+            given_up = self.ledger.recovered(settled.outcomes, settled.rest, settled.fault)
+            if given_up is not None:
+                self._aftermath.give_up(given_up)
+        self._give_up_hope()
+
+    def _give_up_hope(self) -> None:
         hopeless = self.ledger.hopeless()
         if hopeless:
             raise HopelessError(hopeless)
-
-    def _collect_given_up(self) -> None:
-        for future in [future for future in self._writing if future.done()]:
-            del self._writing[future]
-            self._progress_at = time.monotonic()
-            try:
-                outcomes = [future.result()]
-            except StorageError as error:
-                self.ledger.unwritten += 1
-                self._reporter.say(f"a failed row could not be written: {error}")
-                continue
-            self.ledger.finished(outcomes)
-            self._count(outcomes)
 
     def _count(self, outcomes: list[RowOutcome]) -> None:
         self.tally.add(outcomes)
@@ -219,21 +231,8 @@ class Dispatch:
             self._waiting_told = 0.0
         if self._plan.seen != self._seen:
             self._seen, self._progress_at = self._plan.seen, time.monotonic()
-        limit = self._options.instance_timeout * self._batch_size + self._options.start_timeout + 60
+        limit = self._pool.time_limit(self._batch_size) + self._options.start_timeout + 60
         if time.monotonic() - self._progress_at > limit:
             raise HopelessError(
                 f"nothing has moved for {duration(limit)}: neither storage, nor the cluster, nor an actor"
             )
-
-
-def write_given_up(assignment: Assignment, given_up: GivenUp) -> RowOutcome:
-    """Write the row of an instance that no actor answered for. Raises StorageError."""
-    times = "once" if given_up.attempts == 1 else f"{given_up.attempts} times"
-    outcome = RefinedInstance(
-        given_up.task.row.instance_id,
-        "failed",
-        error_kind=str(given_up.fault.kind),
-        error_message=f"tried {times}; the last time {given_up.fault.message}",
-    )
-    write_outcomes(assignment, Batch((given_up.task,), tries=given_up.attempts - 1), [outcome])
-    return row_outcome(outcome)

@@ -17,6 +17,7 @@ from refine_batch.io.storage import Storage, StorageError, redact
 from refine_batch.io.uri import normalise
 from refine_batch.job.actor import Assignment
 from refine_batch.job.cluster import connect
+from refine_batch.job.encoder import encoder_stamp, provide_encoder
 from refine_batch.job.options import RunOptions
 from refine_batch.job.plan import Plan
 from refine_batch.job.progress import Reporter, Silent, Snapshot
@@ -24,6 +25,7 @@ from refine_batch.job.stop import StopRequest
 from refine_batch.job.versions import code_version, versions
 from refine_batch.methods.base import load_method
 from refine_batch.results.committed import CommittedIndex
+from refine_batch.results.compact import finish
 from refine_batch.results.lock import OutputLock
 from refine_batch.results.run_record import RunRecord, new_run_id
 
@@ -67,6 +69,7 @@ def run(
     """
     config, options, reporter = config or RefineConfig(), options or RunOptions(), reporter or Silent()
     _load_method(config.method)
+    provide_encoder(config.encoder_weights, options.s3_endpoint)
     manifest = Manifest.open(manifest_uri, options.s3_endpoint)
     if manifest.ignored_columns:
         reporter.say(f"columns that mean nothing here are ignored: {', '.join(manifest.ignored_columns)}")
@@ -114,11 +117,13 @@ class _Run:
     ):
         self._manifest, self._storage, self._config, self._options = manifest, storage, config, options
         self._reporter, self._record, self._lock, self._stop = reporter, record, lock, stop
+        # A compaction that was killed is brought to its end before anything is counted.
+        finish(storage)
         self._index = CommittedIndex.load(storage)
         self._plan = Plan(
             manifest,
             self._index,
-            config.config_hash(),
+            config.config_hash() + encoder_stamp(config.encoder_weights, options.s3_endpoint),
             limit=options.limit,
             retry_failed=options.retry_failed,
             force=options.force,
@@ -244,8 +249,7 @@ class _Run:
         record.ended_at = datetime.now(UTC)
         self._reporter.show(self._final_snapshot())
         try:
-            if not self._lock.lost:
-                record.write(self._storage)
+            record.write(self._storage)
         except StorageError as error:
             self._reporter.say(f"the run record could not be written: {error}")
             record.exit_status = 1

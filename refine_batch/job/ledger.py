@@ -8,7 +8,7 @@ and never an innocent row.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from refine_batch.errors import ErrorKind
@@ -93,6 +93,15 @@ class Ledger:
         """Count the rows of a batch that an actor brought to an end."""
         self._faults_alike.clear()
         self.finished(outcomes)
+
+    def recovered(self, outcomes: Sequence[RowOutcome], rest: Batch | None, fault: Fault) -> GivenUp | None:
+        """Count what of a batch that met `fault` is in storage all the same, and decide about the rest of it."""
+        if outcomes:
+            self.answered(outcomes)
+        if rest is not None:
+            return self.faulted(rest, fault)
+        self.faults[fault.kind] += 1
+        return None
 
     def faulted(self, batch: Batch, fault: Fault) -> GivenUp | None:
         """Decide what becomes of a batch that came to nothing; the row to write as failed, if it comes to that."""

@@ -52,8 +52,9 @@ class RunOptions(BaseModel):
     )
     instance_timeout: Positive = Field(
         900.0,
-        description="Seconds that one instance may take; a batch gets as many times that. Generous, because it exists "
-        "to end what hangs: a large mesh on one CPU core takes minutes.",
+        description="Seconds that one instance may take; a batch gets that for each of its instances, on a GPU, which "
+        "refines them together, for every 16. Generous, because it exists to end what hangs: a large mesh on one CPU "
+        "core takes minutes.",
     )
     start_timeout: Positive = Field(
         600.0, description="Seconds to wait for a first actor; a cluster that adds a GPU node needs minutes."

@@ -5,6 +5,7 @@ Ray restarts nothing and retries nothing here; every decision is the driver's.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ MAX_LATE_START_FAULTS = 20
 # its process died or its node is gone, which decides who is to blame.
 DOUBT = 60.0
 ASK_EVERY = 1.0
+# On a GPU a batch is refined together: its time is that of its slowest instance more than the sum of all.
+TOGETHER_ON_A_GPU = 16
 
 
 class PoolError(RefineBatchError):
@@ -76,7 +79,7 @@ class ActorPool:
     Parameters
     ----------
     instance_timeout
-        Seconds per row of a batch, after which its actor is killed.
+        Seconds per instance, on a GPU per TOGETHER_ON_A_GPU of them, after which a batch's actor is killed.
     """
 
     def __init__(self, assignment: Assignment, request: Request, *, instance_timeout: float, start_timeout: float):
@@ -114,8 +117,13 @@ class ActorPool:
     def assign(self, worker: Worker, batch: Batch, upcoming: Batch | None = None) -> None:
         """Give an idle worker a batch, and name the one it may load meanwhile."""
         worker.batch, worker.upcoming, worker.state = batch, upcoming, "busy"
-        worker.deadline = time.monotonic() + self._instance_timeout * len(batch)
+        worker.deadline = time.monotonic() + self.time_limit(len(batch))
         worker.pending = worker.handle.work.remote(batch, upcoming)
+
+    def time_limit(self, instances: int) -> float:
+        """Seconds that a batch may take."""
+        together = TOGETHER_ON_A_GPU if self._request.gpus else 1
+        return self._instance_timeout * math.ceil(instances / together)
 
     def release(self, worker: Worker) -> None:
         """Let an idle actor's resources go."""
@@ -140,7 +148,7 @@ class ActorPool:
             if worker.state == "unsure":
                 fault = Fault(ErrorKind.PROCESS_DIED, UNREACHABLE, blameless=True)
             else:
-                seconds = self._instance_timeout * len(worker.batch or ())
+                seconds = self.time_limit(len(worker.batch or ()))
                 fault = Fault(ErrorKind.TIMEOUT, f"not done after {seconds:g} s (--instance-timeout)")
             self._end(worker)
             yield Event(worker, batch=worker.batch, fault=fault)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import pickle
+import re
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +17,16 @@ from refine_batch.networks.encoder import random_encoder
 
 # torchvision's ResNet18_Weights.IMAGENET1K_V1.
 IMAGENET = "https://download.pytorch.org/models/resnet18-f37072fd.pth"
+
+# By source: files that a caller fetched itself, because that takes more than fsspec's defaults (an S3 endpoint, say).
+_given: dict[str, bytes] = {}
+
+
+def give_encoder(source: str, data: bytes) -> None:
+    """Let `load_encoder(source)` read these bytes in this process, from now on."""
+    if _given.get(source) != data:
+        _given[source] = data
+        load_encoder.cache_clear()
 
 
 @functools.lru_cache(maxsize=2)
@@ -37,14 +49,25 @@ def load_encoder(source: str) -> dict[str, Tensor] | None:
         state = _read(source)
     except (OSError, ImportError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        shown = _shown(source)
         raise UsageError(
-            f"encoder weights {source!r} cannot be had ({reason}); give random, imagenet, or the path or URI of a "
-            "torchvision-format ResNet-18 state dict"
-        ) from error
-    return _select(state, source)
+            f"encoder weights {shown!r} cannot be had ({reason.replace(source, shown)}); give random, imagenet, or the "
+            "path or URI of a torchvision-format ResNet-18 state dict"
+        ) from None  # the error below may name the whole URI
+    return _select(state, _shown(source))
+
+
+def _shown(source: str) -> str:
+    """A URI without user, password and query."""
+    if "://" not in source:
+        return source
+    bare = re.sub(r"://[^/?#]*@", "://***@", source)
+    return re.sub(r"\?.*", "?***", bare)
 
 
 def _read(source: str) -> object:
+    if source in _given:
+        return _load(io.BytesIO(_given[source]))
     if source == "imagenet":
         return torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", weights_only=True)
     if "://" not in source:

@@ -138,7 +138,10 @@ def _compact(storage: Storage, target_bytes: int, lock: OutputLock) -> Compactio
 def finish(storage: Storage) -> int:
     """Remove what a compaction that was killed had replaced but not yet removed; how many parts. Needs the lock."""
     if storage.local:
-        _clear(storage)
+        try:
+            _clear(storage)
+        except OSError as error:
+            raise failure("write", storage.path_of(RESULTS), error) from error
     parts = {part.path: part for part in list_parts(storage)}
     merged = [part for part in parts.values() if generation(part.path)]
     left: list[str] = []
@@ -286,4 +289,5 @@ def _clear(storage: Storage) -> None:
             if not known and not (kept.exists() and kept.stat().st_mtime_ns >= here.stat().st_mtime_ns):
                 os.replace(here, kept)
         shutil.rmtree(beside)
-    (results / _REPLACED).unlink(missing_ok=True)
+    if (results / _REPLACED).exists():
+        (results / _REPLACED).unlink()

@@ -30,12 +30,21 @@ _REPEATING = (
 ROW_GROUP_BYTES = 64 << 20
 
 
-def part_name(run_id: str, keys: Iterable[bytes | str]) -> str:
-    """Name of the part that holds these rows: the same for a repeated attempt, which so overwrites itself."""
+def part_name(run_id: str, keys: Iterable[bytes | str], batch: str | None = None) -> str:
+    """Name of the part that holds these rows: the same for a repeated attempt, which so overwrites itself.
+
+    With the name of the rows' batch it is found by `batch_prefix`.
+    """
     digest = blake2b(digest_size=10)
     for key in sorted(k.encode("utf-8", "surrogatepass") if isinstance(k, str) else k for k in keys):
         digest.update(len(key).to_bytes(4, "big") + key)
-    return f"{_PART}-{run_id}-{digest.hexdigest()}.parquet"
+    start = f"{_PART}-{run_id}-" if batch is None else batch_prefix(run_id, batch)
+    return f"{start}{digest.hexdigest()}.parquet"
+
+
+def batch_prefix(run_id: str, batch: str) -> str:
+    """What the names of the parts of one batch begin with."""
+    return f"{_PART}-{run_id}-{batch}-"
 
 
 def compacted_name(sources: Sequence[str]) -> str:
@@ -76,9 +85,13 @@ def add_rows(writer: pq.ParquetWriter, table: pa.Table) -> None:
     writer.write_table(table.cast(writer.schema), row_group_size=rows)
 
 
-def list_parts(storage: Storage) -> list[StoredFile]:
-    """The parts of an output folder, sorted by path. None is missed that a compaction replaces meanwhile."""
-    return [f for f in storage.list(RESULTS) if f.path.endswith(".parquet") and f.path.count("/") == 1]
+def list_parts(storage: Storage, starting_with: str = "") -> list[StoredFile]:
+    """The parts of an output folder, or those with such names, sorted by path.
+
+    None is missed that a compaction replaces meanwhile.
+    """
+    found = storage.list(RESULTS, starting_with)
+    return [f for f in found if f.path.endswith(".parquet") and f.path.count("/") == 1]
 
 
 @contextmanager
