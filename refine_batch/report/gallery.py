@@ -15,7 +15,7 @@ from refine_batch.errors import InstanceError
 from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import Storage, StorageError, fetch
-from refine_batch.io.uri import redact
+from refine_batch.io.uri import redact, redact_uri
 from refine_batch.mesh import Mesh
 from refine_batch.report import pictures
 from refine_batch.report.geometry import encode
@@ -162,6 +162,9 @@ class _Inputs:
     def _read(self, column: str, limit: int) -> bytes | None:
         uri = self._exhibit.row[column]
         if not uri:
+            return None
+        if "***" in redact_uri(uri):
+            self._exhibit.problems.append(f"{redact_uri(uri)} needs credentials that a result does not keep ({column})")
             return None
         try:
             return fetch(uri, s3_endpoint=self._s3_endpoint, max_bytes=limit)

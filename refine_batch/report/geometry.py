@@ -23,7 +23,8 @@ def encode(mesh: Mesh, *, max_faces: int = MAX_FACES) -> dict[str, Any]:
     """
     vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
     number = len(faces)
-    if number > max_faces:
+    simplified = number > 1.2 * max_faces
+    if simplified:
         vertices, faces = _decimated(vertices, faces, max_faces)
     low = vertices[np.unique(faces)].min(axis=0) if len(faces) else np.zeros(3)
     size = np.maximum((vertices[np.unique(faces)].max(axis=0) if len(faces) else low) - low, 1e-12)
@@ -38,7 +39,7 @@ def encode(mesh: Mesh, *, max_faces: int = MAX_FACES) -> dict[str, Any]:
         "vertices": _base64(steps),
         "faces": _base64(faces.astype("<u4" if wide else "<u2")),
         "wide": wide,
-        "of": number if number > max_faces else None,
+        "of": number if simplified else None,
     }
 
 

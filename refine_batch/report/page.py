@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from refine_batch.io.uri import redact_uri
 from refine_batch.job.progress import duration
 from refine_batch.results.labels import LABELS, figure, figure_name, percent, printable
 
@@ -72,6 +73,7 @@ def _template() -> jinja2.Template:
         "label": lambda name: LABELS[name][0],
         "percent": percent,
         "printable": printable,
+        "without_credentials": redact_uri,
     }
     environment.globals["figure"] = figure
     return environment.from_string(_asset("page.html.jinja"))

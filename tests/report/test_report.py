@@ -95,6 +95,7 @@ def test_inputs_that_are_gone_are_named(tmp_path):
     write_report(storage.uri, str(tmp_path / "r.html"))
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "/nowhere/a.obj is no longer there" in text
+    assert "needs credentials that a result does not keep" in text
     assert "secret@" not in text
     assert "No run record" in text
 

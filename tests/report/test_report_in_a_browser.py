@@ -169,9 +169,8 @@ def test_an_id_of_markup_stays_text(opened):
     titles = [card.find_element("css selector", "h3").text for card in cards(opened)]
     assert " ".join(shown.split()) in [" ".join(title.split()) for title in titles]
     assert opened.execute_script("return window.broken === undefined")
-    assert all(
-        source.startswith("data:") for source in opened.execute_script("return [...document.images].map(i => i.src)")
-    )
+    sources = opened.execute_script("return [...document.images].map(image => image.src)")
+    assert all(source.startswith("data:") for source in sources)
 
 
 def test_a_script_that_got_in_would_not_run(opened):
