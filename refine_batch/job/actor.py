@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from refine_batch.config import RefineConfig
@@ -58,7 +60,7 @@ class Refiner:
         self._pool = ThreadPoolExecutor(assignment.loaders, thread_name_prefix="load")
 
     def ready(self) -> dict[str, Any]:
-        """Import and set up all that a first batch needs; where this actor runs.
+        """Import and set up all that a first batch needs; where this actor runs, and on what device.
 
         Raises
         ------
@@ -67,13 +69,15 @@ class Refiner:
         """
         import torch
 
-        import refine_batch.refinement  # noqa: F401 (a batch's deadline is not to pay for the import)
+        # Now, lest a batch's deadline pay for the import.
         from refine_batch.methods.base import load_method
+        from refine_batch.refinement import choose_device
 
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)
         provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
-        return {"host": socket.gethostname(), "pid": os.getpid()}
+        device = choose_device(self._assignment.device)
+        return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(device)}
 
     def work(self, batch: Batch, upcoming: Batch | None = None) -> list[RowOutcome]:
         """Refine a batch and put its rows into storage, loading `upcoming` meanwhile; one outcome per row, in order.
@@ -87,11 +91,19 @@ class Refiner:
         self._drop_all()
         if upcoming is not None:
             self._loading[upcoming.name] = self._load(upcoming)
+        times = [time.monotonic()]
         loaded = [_settled(task, future) for task, future in zip(batch.tasks, loading, strict=True)]
+        times.append(time.monotonic())
         refined = iter(refine_isolated([x for x in loaded if isinstance(x, Instance)], self._assignment))
         outcomes = [next(refined) if isinstance(x, Instance) else x for x in loaded]
+        times.append(time.monotonic())
         write_outcomes(self._assignment, batch, outcomes)
+        times.append(time.monotonic())
+        self._observe(outcomes, *(end - start for start, end in pairwise(times)))
         return [row_outcome(outcome) for outcome in outcomes]
+
+    def _observe(self, outcomes: Sequence[RefinedInstance], waited: float, refined: float, written: float) -> None:
+        """Told of each batch that is in storage, with the seconds its parts took; here nobody wants to know."""
 
     def _load(self, batch: Batch) -> list[Future[Instance]]:
         return [self._pool.submit(load, task, self._assignment.s3_endpoint) for task in batch.tasks]

@@ -11,6 +11,7 @@ from refine_batch.job.aftermath import Aftermath
 from refine_batch.job.batch import Batch, RowOutcome
 from refine_batch.job.cluster import Cluster, Request, describe
 from refine_batch.job.ledger import PATIENCE, Ledger
+from refine_batch.job.metrics import DriverMetrics
 from refine_batch.job.options import RunOptions
 from refine_batch.job.plan import Plan
 from refine_batch.job.pool import ActorPool, Event
@@ -24,6 +25,8 @@ GPU_BATCH, CPU_BATCH = 64, 4
 BATCHES_PER_ACTOR = 4
 # Failures told one by one; the rest are in the output.
 FAILURES_TOLD = 20
+# Actors that a run of its own choosing asks for beyond the room there is; how far a cluster grows is its autoscaler's.
+ASKED_BEYOND = 64
 NODES_EVERY = 5.0
 POLL = 0.2
 
@@ -63,15 +66,18 @@ class Dispatch:
         self._nodes = cluster.nodes()
         self._draining: frozenset[str] = frozenset()
         self._nodes_at = time.monotonic()
+        self._slots_before, self._hope_until = -1, 0.0
         self._batch_size = self._choose_batch_size()
         self.ledger = Ledger(self._fresh, stop_on_failures_alike=options.max_failed_fraction < 1)
         self.tally = Tally()
         self.dropped = 0
         self._aftermath = Aftermath(assignment)
+        self._metrics = DriverMetrics(assignment.run_id)
         self._progress_at = time.monotonic()
         self._seen = -1
         self._told = 0
         self._waiting_told = 0.0
+        self._without_cuda_told = False
 
     def run(self) -> None:
         """Work until every row has been brought to an end, or a stop was asked for.
@@ -94,12 +100,15 @@ class Dispatch:
                 self._settle()
                 self._watch()
                 self._reporter.show(self.snapshot())
+                self._measure()
         finally:
+            self._measure(at_once=True)
             self.dropped = sum(len(batch) for batch in self._pool.close())
             self._aftermath.close()
 
     def snapshot(self) -> Snapshot:
         counts = self.ledger.counts
+        alive, starting, _ = self._actors()
         return Snapshot(
             rows=self._rows,
             skipped=self._plan.skipped,
@@ -107,10 +116,23 @@ class Dispatch:
             kept=counts["kept"],
             failed=counts["failed"],
             iou=self.tally.mean("iou_2d"),
-            actors=self._pool.alive,
-            starting=len(self._pool.of("starting")),
+            actors=alive,
+            starting=starting,
             stopping=bool(self._stop),
         )
+
+    def _measure(self, at_once: bool = False) -> None:
+        waiting = self._plan.ready + self.ledger.waiting * self._batch_size
+        tell = self._metrics.tell if at_once else self._metrics.show
+        alive, starting, unplaced = self._actors()
+        counts, faults = self.ledger.counts, self.ledger.faults
+        tell(counts, faults, queued=waiting, alive=alive, starting=starting, unplaced=unplaced)
+
+    def _actors(self) -> tuple[int, int, int]:
+        """How many are alive, how many are starting, and how many more are asked for without a node to start on."""
+        alive, pending = self._pool.alive, len(self._pool.of("starting"))
+        starting = min(pending, max(0, self._slots() - alive))
+        return alive, starting, pending - starting
 
     def _finished(self) -> bool:
         busy = bool(self._pool.of("busy", "unsure")) or bool(self._aftermath)
@@ -123,7 +145,7 @@ class Dispatch:
         if self._options.batch_size != "auto":
             return self._options.batch_size
         largest = GPU_BATCH if self._request.gpus else CPU_BATCH
-        share = math.ceil((self._rows - self._plan.skipped) / (self._target() * BATCHES_PER_ACTOR))
+        share = math.ceil((self._rows - self._plan.skipped) / (self._room() * BATCHES_PER_ACTOR))
         return max(1, min(largest, share))
 
     def _fresh(self) -> Batch | None:
@@ -136,19 +158,31 @@ class Dispatch:
             if self._cluster.own and not self._nodes:
                 raise HopelessError("this machine's own Ray has ended; the same command goes on from here")
 
+    def _slots(self) -> int:
+        """How many actors the cluster has room for now."""
+        staying = [resources for node, resources in self._nodes.items() if node not in self._draining]
+        return self._request.slots(staying)
+
+    def _room(self) -> int:
+        """How many actors are wanted of the cluster as it is."""
+        return max(1, self._slots() if self._options.actors == "auto" else self._options.actors)
+
     def _target(self) -> int:
         if self._options.actors != "auto":
             return self._options.actors
-        # At least one is asked for, so that an autoscaler sees what is wanted.
-        staying = [resources for node, resources in self._nodes.items() if node not in self._draining]
-        return max(1, self._request.slots(staying))
+        slots = self._slots()
+        if slots != self._slots_before:
+            self._slots_before, self._hope_until = slots, time.monotonic() + self._options.start_timeout
+        # What an autoscaler goes by is actors that wait for a node: Ray tells nobody how far it would go. Where nothing
+        # comes of them in the time a node takes to start, the cluster is as large as it gets.
+        hope = 0 if self._cluster.own or time.monotonic() > self._hope_until else ASKED_BEYOND
+        return max(1, slots + hope)
 
     def _scale(self) -> None:
         upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
         waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
-        target = self._target()
-        self._pool.scale(min(target, len(self._pool.of("busy", "unsure")) + waiting))
-        self.ledger.patience = PATIENCE + 3 * target
+        self._pool.scale(min(self._target(), len(self._pool.of("busy", "unsure")) + waiting))
+        self.ledger.patience = PATIENCE + 3 * self._room()
 
     def _hand_out(self) -> None:
         for worker in self._pool.of("idle"):
@@ -176,6 +210,8 @@ class Dispatch:
     def _handle(self, event: Event) -> None:
         self._progress_at = time.monotonic()
         if event.fault is None:
+            if event.batch is None:
+                self._look_at_device(event.worker.device)
             if event.batch is not None and event.outcomes is not None:
                 self.ledger.answered(event.outcomes)
                 self._count(event.outcomes)
@@ -185,6 +221,14 @@ class Dispatch:
             self.ledger.put_back(event.worker.upcoming)
             event.worker.upcoming = None
         self._give_up_hope()
+
+    def _look_at_device(self, device: str | None) -> None:
+        if self._request.gpus and device == "cpu" and not self._without_cuda_told:
+            self._without_cuda_told = True
+            self._reporter.say(
+                f"actors ask for {self._request.gpus:g} GPU, but torch finds no CUDA device where one of them runs: it "
+                "refines on the CPU (its rows say so in `device`)"
+            )
 
     def _settle(self) -> None:
         """Go on with what is known by now of batches that met a fault."""
@@ -224,8 +268,11 @@ class Dispatch:
         if waited - self._waiting_told > 30:
             self._waiting_told = waited
             have = describe(self._nodes)
+            gpus = (
+                "" if self._request.gpus or self._options.gpus_per_actor == 0 else " (--gpus-per-actor asks for GPUs)"
+            )
             self._reporter.say(
-                f"no actor for {duration(waited)} yet: each asks for {self._request}; the cluster has {have}"
+                f"no actor for {duration(waited)} yet: each asks for {self._request}{gpus}; the cluster has {have}"
             )
         elif waited == 0:
             self._waiting_told = 0.0

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ray
 
 from refine_batch.errors import ErrorKind, RefineBatchError
+from refine_batch.instance import RefinedInstance
 from refine_batch.job.actor import Assignment, Refiner
 from refine_batch.job.batch import Batch, Fault, RowOutcome
 from refine_batch.job.cluster import Request
 from refine_batch.job.faults import UNREACHABLE, fault_of
+from refine_batch.job.metrics import ActorMetrics
 
 # Actors that die one after the other before a single one got ready.
 MAX_START_FAULTS = 3
@@ -38,11 +40,18 @@ class PoolError(RefineBatchError):
 class RefineActor(Refiner):
     """`Refiner` as a Ray actor."""
 
+    def __init__(self, assignment: Assignment):
+        super().__init__(assignment)
+        self._metrics = ActorMetrics(assignment.run_id, assignment.config.method)
+
     def ready(self) -> dict[str, Any]:
         return super().ready() | {"node_id": ray.get_runtime_context().get_node_id()}
 
     def ping(self) -> None:
         """Answer."""
+
+    def _observe(self, outcomes: Sequence[RefinedInstance], waited: float, refined: float, written: float) -> None:
+        self._metrics.finished(outcomes, waited=waited, refined=refined, written=written)
 
 
 @dataclass(eq=False)
@@ -57,6 +66,7 @@ class Worker:
     started: float
     state: Literal["starting", "idle", "busy", "unsure", "dead"] = "starting"
     node_id: str | None = None
+    device: str | None = None
     batch: Batch | None = None
     upcoming: Batch | None = None
     deadline: float = float("inf")
@@ -180,7 +190,7 @@ class ActorPool:
         except Exception as error:
             return self._failed(worker, error, living_nodes)
         if worker.state == "starting":
-            worker.node_id, worker.state = answer["node_id"], "idle"
+            worker.node_id, worker.device, worker.state = answer["node_id"], answer["device"], "idle"
             self._start_faults, self._ever_ready = 0, True
             return Event(worker)
         if worker.state == "unsure":

@@ -1,0 +1,144 @@
+"""Actors ask for what they use: logical GPUs, whole and shared, nodes of several kinds, nodes that come and go."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from tiny_dataset import result_rows, write_manifest
+
+from refine_batch.config import RefineConfig
+from refine_batch.job import driver
+from refine_batch.job.options import RunOptions
+
+pytestmark = pytest.mark.slow
+CONFIG = RefineConfig(method="stub_methods:slow", image_size=32, figure_samples=100)
+HEAD = {
+    "num_cpus": 0,
+    "num_gpus": 0,
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "object_store_memory": 100 << 20,
+}
+
+
+class Watcher:
+    """Keeps what a reporter is told, and how many actors there were at most."""
+
+    def __init__(self):
+        self.told, self.most, self.now = [], 0, 0
+
+    def show(self, snapshot):
+        self.now = snapshot.actors
+        self.most = max(self.most, snapshot.actors)
+
+    def say(self, text):
+        self.told.append(text)
+
+    def close(self): ...
+
+
+@pytest.fixture(scope="module")
+def head(ray_folder, importable_stubs, aws_environment):
+    """A head that does no work; each test brings its own nodes."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    assert not ray.is_initialized(), "these tests need a process of their own connection"
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD | {"no_monitor": True})
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def nodes(head):
+    """`nodes(num_cpus=…, num_gpus=…)` adds a node for the time of a test."""
+    added = []
+
+    def add(**resources):
+        added.append(head.add_node(object_store_memory=80 << 20, **resources))
+        return added[-1]
+
+    add.remove = lambda node: (added.remove(node), head.remove_node(node, allow_graceful=False))
+    yield add
+    for node in added:
+        head.remove_node(node, allow_graceful=False)
+
+
+class Run(threading.Thread):
+    """A run in a thread; nodes can only be added from the main one."""
+
+    def __init__(self, cluster, folder, count, **options):
+        super().__init__(daemon=True)
+        self.ids = [f"i{number:03}" for number in range(count)]
+        self.output, self.watcher, self._outcome = folder / "out", Watcher(), None
+        settings = {"address": cluster.address, "batch_size": 1, "instance_timeout": 60.0} | options
+        manifest = str(write_manifest(folder, self.ids))
+        self._arguments = manifest, str(self.output), CONFIG, RunOptions(**settings)
+        self.start()
+
+    def run(self):
+        self._outcome = driver.run(*self._arguments, reporter=self.watcher)
+
+    def finished(self, timeout=240):
+        """The rows, once all are there."""
+        self.join(timeout)
+        assert self._outcome is not None, "the run failed or did not end"
+        assert self._outcome.exit_status == 0, self._outcome.record.message
+        rows = result_rows(self.output)
+        assert sorted(row["instance_id"] for row in rows) == self.ids
+        return rows
+
+    def until(self, condition, what):
+        deadline = time.monotonic() + 90
+        while not condition():
+            assert time.monotonic() < deadline, f"{what} within 90 s; {self.watcher.told}"
+            assert self.is_alive(), f"the run ended before {what}"
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("share", "actors"), [(None, 1), (0.5, 2)])
+def test_gpus_are_asked_for_whole_by_default_and_shared_on_request(head, nodes, tmp_path, share, actors):
+    nodes(num_cpus=8, num_gpus=1)
+    run = Run(head, tmp_path, 12, gpus_per_actor=share)
+    rows = run.finished()
+    # Eight actors would fit by their CPUs.
+    assert run.watcher.most == actors
+    # The GPU is a number only: the work was done on the CPU, and says so.
+    assert {row["device"] for row in rows} == {"cpu"}
+    [told] = [text for text in run.watcher.told if "CUDA" in text]
+    assert "refines on the CPU" in told
+
+
+def test_only_nodes_with_gpus_are_used_where_gpus_are_asked_for(head, nodes, tmp_path):
+    nodes(num_cpus=1, num_gpus=2)
+    nodes(num_cpus=2, num_gpus=1)
+    nodes(num_cpus=4)
+    run = Run(head, tmp_path, 16)
+    run.finished()
+    # One by the first node's CPU, one by the second one's GPU, none on the third.
+    assert run.watcher.most == 2
+
+
+def test_nodes_of_every_kind_are_used_where_cpus_are_asked_for(head, nodes, tmp_path):
+    nodes(num_cpus=1, num_gpus=2)
+    nodes(num_cpus=2)
+    run = Run(head, tmp_path, 24, gpus_per_actor=0.0)
+    run.finished()
+    assert run.watcher.most == 3
+    assert not [text for text in run.watcher.told if "CUDA" in text]
+
+
+def test_nodes_that_join_are_used_and_those_that_leave_are_done_without(head, nodes, tmp_path):
+    nodes(num_cpus=1, num_gpus=1)
+    run = Run(head, tmp_path, 80, gpus_per_actor=0.5)
+    run.until(lambda: run.watcher.now == 1, "a first actor")
+    second = nodes(num_cpus=2, num_gpus=1)
+    run.until(lambda: run.watcher.now == 3, "two more actors on the new node")
+    done = len(result_rows(run.output))
+    nodes.remove(second)
+    run.until(lambda: run.watcher.now == 1, "one actor left")
+    rows = run.finished()
+    assert done < len(rows)
+    assert {row["attempts"] for row in rows} == {1}, "the node was to blame, not its rows"
