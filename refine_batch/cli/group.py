@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -41,6 +42,12 @@ class Unusable(click.ClickException):
     exit_code = 2
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean run?`, or a full stop where no known name is like it."""
+    similar = difflib.get_close_matches(word.lower(), known, n=1)
+    return f"; did you mean {similar[0]}?" if similar else "."
+
+
 class LazyGroup(click.Group):
     """Imports `refine_batch.cli.<command>` on first use."""
 
@@ -58,9 +65,8 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            similar = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"there is no command {args[0]!r}; {hint}", ctx)
+            there_are = f"There are {', '.join(COMMANDS)}"
+            raise click.UsageError(f"there is no command {args[0]!r}{did_you_mean(args[0], COMMANDS)} {there_are}", ctx)
         return super().resolve_command(ctx, args)
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from refine_batch.cli.configuration import as_yaml, build
-from refine_batch.cli.group import COMMANDS, Command
+from refine_batch.cli.group import COMMANDS, Command, did_you_mean
 from refine_batch.cli.options import model_options
 from refine_batch.config import RefineConfig
+from refine_batch.errors import UsageError
 from refine_batch.job.options import RunOptions
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(
     if manifest is None or output is None:
         missing = "MANIFEST" if manifest is None else "OUTPUT"
         raise click.UsageError(f"{missing} is missing: refine-batch run MANIFEST OUTPUT")
+    check(config, output)
     from refine_batch.job.driver import run as drive
 
     reporter = _reporter(run_options, as_json)
@@ -78,6 +80,23 @@ def run(
         summarise(outcome.record)
     sys.stdout.flush()
     raise click.exceptions.Exit(outcome.exit_status)
+
+
+def check(config: RefineConfig, output: str) -> None:
+    """Find what the driver would only find after it has started a cluster, or says less well. Raises UsageError."""
+    from refine_batch.io.uri import is_local, normalise
+    from refine_batch.methods.base import BUILT_IN
+    from refine_batch.render import load_renderer
+
+    if ":" not in config.method and config.method not in BUILT_IN:
+        raise UsageError(
+            f"--method is {config.method!r}{did_you_mean(config.method, BUILT_IN)} "
+            f"There are {', '.join(BUILT_IN)}, or module:function for one of your own"
+        )
+    load_renderer(config.renderer)
+    place = normalise(output)
+    if is_local(place) and os.path.isfile(place):
+        raise UsageError(f"OUTPUT is the file {place}, but has to be a folder: refine-batch run MANIFEST OUTPUT")
 
 
 def _reporter(options: RunOptions, as_json: bool) -> Reporter:

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from refine_batch.results.run_record import RunRecord
     from refine_batch.results.summary import FailureSummary, GroupSummary, Summary
+
+
+# Of the newest run, with --json.
+LAST_RUN = ("run_id", "manifest", "started_at", "ended_at", "outcome", "exit_status", "message", "counts", "skipped")
 
 
 @click.command(cls=Command, short_help=COMMANDS["status"])
@@ -43,19 +48,43 @@ def status(
     """Show what OUTPUT holds: counts by status, figures before and after, by category, and what failed and why."""
     from refine_batch.cli.console import console, print_json
     from refine_batch.cli.outputs import open_output
+    from refine_batch.results.run_record import RunRecord
     from refine_batch.results.summary import summarise
 
     if table_format and not paper_table:
         raise click.UsageError("--format is an option of --paper-table")
     if paper_table and as_json:
         raise click.UsageError("--paper-table and --json are two; --json holds all that is in the table")
-    summary = summarise(open_output(output, s3_endpoint))
+    storage = open_output(output, s3_endpoint)
+    summary = summarise(storage)
+    last = next(iter(RunRecord.load_latest(storage, 1)), None)
     if as_json:
-        print_json(summary.to_dict())
+        print_json(summary.to_dict() | {"last_run": last and last.model_dump(mode="json", include=set(LAST_RUN))})
     elif paper_table:
         show_paper_table(summary, table_format or "text", by_category=by == "category")
     else:
         show(summary, console(), by_category=by == "category")
+        if last is not None:
+            show_last_run(last, console())
+
+
+def show_last_run(run: RunRecord, out: Console) -> None:
+    """Print how the newest run ended, or that it has not."""
+    from refine_batch.cli.console import plain
+    from refine_batch.job.progress import duration
+
+    out.print()
+    text = f"last run {run.run_id}, started {run.started_at:%Y-%m-%d %H:%M} UTC: "
+    if run.outcome == "running":
+        text += "still running, or killed; the same command goes on from there"
+    else:
+        seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else 0.0
+        counts = ", ".join(f"{number} {status}" for status, number in run.counts.items()) or "nothing done"
+        text += f"{run.outcome} after {duration(seconds)} with exit status {run.exit_status}; {counts}"
+        text += f"; {run.skipped} done before" if run.skipped else ""
+    out.print(plain(text), soft_wrap=True)
+    if run.message:
+        out.print(plain(run.message), soft_wrap=True)
 
 
 def show_paper_table(summary: Summary, table_format: str, *, by_category: bool) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from refine_batch.errors import UsageError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ONE_SLASH = re.compile(r"(?i)(s3|s3a|s3n|gs|gcs|az|abfs|https?|file|local):(?!//)")
 _LOCAL_SCHEMES = ("file", "local")
 _SYNONYMS = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
@@ -52,6 +53,8 @@ def normalise(uri: str) -> str:
         raise UsageError(f"{uri!r} is not a path or URI")
     name = scheme(uri)
     if not name:
+        if _ONE_SLASH.match(uri):
+            raise UsageError(f"{redact_uri(uri)} is neither a path nor a URI; a URI has two slashes after the colon")
         return os.path.abspath(uri)
     rest = uri[len(name) + len("://") :]
     if name in _LOCAL_SCHEMES:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # The rate is that of the last minutes: long enough for batches of minutes, short enough to follow a growing cluster.
 RATE_WINDOW = 300.0
+# Seconds after which a log is told again what has not changed.
+SIGN_OF_LIFE = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,20 +93,26 @@ class Rate:
 
 
 class Lines:
-    """A plain line every `interval` seconds, for logs."""
+    """A plain line every `interval` seconds, for logs; while nothing changes, one a minute as a sign of life."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 5.0):
         self._stream = stream or sys.stderr
         self._interval = interval
         self._next = 0.0
         self._rate = Rate()
+        self._shown: Snapshot | None = None
+        self._shown_at = 0.0
         self._unshown: str | None = None
 
     def show(self, snapshot: Snapshot) -> None:
         now = time.monotonic()
-        self._unshown = line(snapshot, self._rate.update(snapshot.finished, now))
+        rate = self._rate.update(snapshot.finished, now)
+        if snapshot == self._shown and now < self._shown_at + SIGN_OF_LIFE:
+            return
+        self._unshown = line(snapshot, rate)
         if now >= self._next:
             self._next = now + self._interval
+            self._shown, self._shown_at = snapshot, now
             self._show()
 
     def say(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
 from refine_batch.results.parts import part_name, write_part
 from refine_batch.results.rows import RowContext, row_of, table_of
+from refine_batch.results.run_record import RunRecord
 
 FACES = np.array([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
 VERTICES = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], dtype=np.float32)
@@ -55,7 +57,7 @@ def write_output(folder, outcomes, run_id="20260101T000000Z-000000", coarse="coa
     return folder
 
 
-@pytest.mark.parametrize("command", [["status"], ["compact"], ["export", "--format", "ply"]])
+@pytest.mark.parametrize("command", [["status"], ["compact"], ["report"], ["export", "--format", "ply"]])
 def test_a_folder_without_results_is_refused(tmp_path, command):
     name, *options = command
     result = invoke(name, tmp_path / "nothing", *([tmp_path / "meshes"] if name == "export" else []), *options)
@@ -63,6 +65,30 @@ def test_a_folder_without_results_is_refused(tmp_path, command):
     assert "holds no results" in result.output
     assert not (tmp_path / "nothing").exists()
     assert not (tmp_path / "meshes").exists()
+
+
+@pytest.mark.parametrize("outcome", ["finished", "stopped", "running"])
+def test_status_tells_how_the_last_run_ended(tmp_path, outcome):
+    output = write_output(tmp_path, [refined("a")])
+    start = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    ended = None if outcome == "running" else start + timedelta(minutes=3)
+    for n in range(2):
+        RunRecord(
+            run_id=f"2026013{n}T120000Z-abcdef",
+            started_at=start,
+            ended_at=ended,
+            outcome="failed" if n == 0 else outcome,
+            exit_status=1,
+            counts={"refined": 1, "kept": 0, "failed": 0},
+            message="stopped by SIGINT; [b]the same command goes on from here",
+        ).write(Storage(str(output)))
+    shown = invoke("status", output).output
+    assert "last run 20260131T120000Z-abcdef" in shown
+    assert "20260130" not in shown
+    assert "[b]the same command goes on from here" in shown
+    assert ("finished after 3 min with exit status 1; 1 refined" in shown) is (outcome == "finished")
+    assert ("still running, or killed" in shown) is (outcome == "running")
+    assert json.loads(invoke("status", output, "--json").output)["last_run"]["outcome"] == outcome
 
 
 def test_status_tells_counts_figures_categories_and_failures(tmp_path):

@@ -46,6 +46,21 @@ def test_lines_are_plain_and_rare():
     assert "\x1b" not in stream.getvalue()
 
 
+def test_lines_do_not_repeat_what_has_not_changed(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr("refine_batch.job.progress.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    reporter = Lines(stream, interval=5)
+    for _ in range(61):
+        reporter.show(Snapshot(rows=9, refined=4))
+        now += 2.0
+    assert len(stream.getvalue().splitlines()) == 3, "at 0, 60 and 120 seconds"
+    reporter.show(Snapshot(rows=9, refined=5))
+    reporter.close()
+    assert "5/9 rows" in stream.getvalue().splitlines()[-1]
+    assert len(stream.getvalue().splitlines()) == 4
+
+
 def test_live_view_takes_an_id_of_markup_as_text():
     stream = io.StringIO()
     reporter = Live(Console(file=stream, force_terminal=True, width=100))
