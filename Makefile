@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 STAMP := $(VENV)/.installed
-SOURCES := refine_batch jobs tests .ci
+SOURCES := refine_batch jobs tests examples .ci
 # Held back when the lock is written: the version whose CPU and CUDA builds were both tested.
 HOLD ?= torch==2.13.0
 DEMO ?= demo
@@ -33,14 +33,16 @@ $(STAMP): requirements.lock pyproject.toml
 install: $(STAMP) ## create .venv from the lock file and install the project into it
 
 .PHONY: demo
-demo: $(STAMP) ## refine a small synthetic dataset on a local Ray and print the figures before and after
+demo: $(STAMP) ## refine a small synthetic dataset on a local Ray, print the figures and write a report
 	@rm -rf $(DEMO)
 	$(BIN)/refine-batch synth $(DEMO)/dataset --count 8 --seed 0
 	$(BIN)/refine-batch run $(DEMO)/dataset/manifest.csv $(DEMO)/output --method large-steps --address local
 	$(BIN)/refine-batch status $(DEMO)/output
+	$(BIN)/refine-batch report $(DEMO)/output --out $(DEMO)/report.html
 	@echo
 	@echo "The rows and refined meshes lie in $(DEMO)/output/results; as mesh files:"
 	@echo "  $(BIN)/refine-batch export $(DEMO)/output $(DEMO)/meshes --format obj"
+	@echo "To look at, in any browser: $(abspath $(DEMO)/report.html)"
 
 .PHONY: lint
 lint: $(STAMP) ## check style and types
