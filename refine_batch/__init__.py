@@ -12,7 +12,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError, RefineBatchError, UsageError
 
 if TYPE_CHECKING:
-    from refine_batch.camera import Camera
+    from refine_batch.camera import Camera, UnknownCamera
     from refine_batch.instance import Figures, Instance, RefinedInstance
     from refine_batch.mesh import Mesh
     from refine_batch.refinement import refine
@@ -26,6 +26,7 @@ _LAZY = {
     "Instance": "refine_batch.instance",
     "Mesh": "refine_batch.mesh",
     "RefinedInstance": "refine_batch.instance",
+    "UnknownCamera": "refine_batch.camera",
     "refine": "refine_batch.refinement",
 }
 
@@ -38,6 +39,7 @@ __all__ = [
     "RefineBatchError",
     "RefineConfig",
     "RefinedInstance",
+    "UnknownCamera",
     "UsageError",
     "refine",
 ]

@@ -77,10 +77,38 @@ class Camera:
         return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y)
 
 
+@dataclass(frozen=True)
+class UnknownCamera:
+    """A camera of which azimuth, elevation or distance is not known and has to be estimated; None is unknown."""
+
+    azimuth: float | None = None
+    elevation: float | None = None
+    distance: float | None = None
+    fov: float = 60.0
+    roll: float = 0.0
+    offset_x: float = 0.0
+    offset_y: float = 0.0
+
+    def known(self, azimuth: float, elevation: float, distance: float) -> Camera:
+        """The camera, with what is not known taken from the arguments."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return Camera(**{"azimuth": azimuth, "elevation": elevation, "distance": distance} | given)
+
+    def check(self, name: str) -> None:
+        """Raise `InstanceError` unless every number that is known can be used."""
+        self.known(0.0, 0.0, 1.0).check(name)
+
+
 def camera_position(camera: Camera) -> np.ndarray:
     """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a)."""
     a, e = math.radians(camera.azimuth), math.radians(camera.elevation)
     return camera.distance * np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
+
+
+def angle_between(a: Camera, b: Camera) -> float:
+    """Degrees between the directions in which two cameras stand."""
+    one, other = camera_position(a), camera_position(b)
+    return math.degrees(math.atan2(np.linalg.norm(np.cross(one, other)), one @ other))
 
 
 def camera_axes(camera: Camera) -> np.ndarray:

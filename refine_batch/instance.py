@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from refine_batch.camera import Camera
+from refine_batch.camera import Camera, UnknownCamera
 from refine_batch.mesh import Mesh
 
 SymmetryAxis = Literal["x", "y", "z", "none"]
@@ -30,9 +30,9 @@ class Instance:
     mask : (H, W) bool
         True on the object.
     camera
-        None: it is estimated.
+        None, or one of which something is unknown: it is estimated.
     symmetry_axis
-        Normal of the symmetry plane through the origin, or `none`.
+        Normal of the symmetry plane through the origin, or `none`; None where nobody said: the configuration decides.
     ground_truth
         Only ever used for the figures of merit.
     category
@@ -43,8 +43,8 @@ class Instance:
     mesh: Mesh
     image: np.ndarray
     mask: np.ndarray
-    camera: Camera | None = None
-    symmetry_axis: SymmetryAxis = "z"
+    camera: Camera | UnknownCamera | None = None
+    symmetry_axis: SymmetryAxis | None = None
     ground_truth: Mesh | None = None
     category: str | None = None
 
@@ -76,7 +76,8 @@ class RefinedInstance:
     `mesh` has the coarse mesh's topology, unless `preparation` (JSON: what was done to the coarse mesh first) says
     otherwise, and always its coordinates; it is the coarse mesh itself where `status` is `kept` (with `kept_reason`)
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
-    returned iterate; their sum is `loss_total`. `loss_curve` samples the total loss over the steps.
+    returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
+    loss over the steps. `camera` and `symmetry_axis` are those that were used.
     """
 
     instance_id: str
@@ -96,6 +97,7 @@ class RefinedInstance:
     error_kind: str | None = None
     error_message: str | None = None
     preparation: str | None = None
+    symmetry_axis: SymmetryAxis | None = None
 
     @property
     def loss_total(self) -> float | None:

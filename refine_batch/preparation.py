@@ -1,8 +1,8 @@
 """What papers do to a coarse mesh by hand before it is refined, and how it is undone afterwards.
 
-In order, each only when asked for: floating pieces are removed, faces are decimated, and the object is normalised to
-the unit box. The first two change the topology, which the result says; the last is undone, so that refined vertices are
-in the input's own coordinates whatever was done.
+In order: floating pieces are removed when asked for, a mesh of too many faces is decimated, and the object is
+normalised to the unit box when asked for. The first two change the topology, which the result says; the last is undone,
+so that refined vertices are in the input's own coordinates whatever was done.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ def make_ready(instance: Instance, options: PreparationOptions) -> Preparation:
         mesh, dropped = without_small_pieces(mesh, options.drop_pieces)
         if dropped:
             steps["pieces_dropped"] = dropped
-    if options.decimate is not None and len(mesh.faces) > options.decimate:
+    if len(mesh.faces) > options.max_faces:
         before = len(mesh.faces)
-        mesh = decimated(mesh, options.decimate)
+        mesh = decimated(mesh, options.max_faces)
         steps["decimated_from"] = before
     if mesh is not instance.mesh:
         steps["faces"] = {"input": len(instance.mesh.faces), "here": len(mesh.faces)}
@@ -181,7 +181,7 @@ def _normalised(ready: Preparation) -> Preparation:
     moved = Mesh(placement.inverse().apply(ready.coarse.vertices), ready.coarse.faces)
     working = replace(ready.working, mesh=moved, ground_truth=None)
     steps = ready.steps | {"normalised": {"scale": placement.scale, "centre": placement.translation.tolist()}}
-    if working.camera is None:
+    if not isinstance(working.camera, Camera):
         return Preparation(working, ready.coarse, placement, steps)
     height, width = working.mask.shape
     side = max(height, width)

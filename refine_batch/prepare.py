@@ -2,33 +2,74 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from refine_batch.camera import Camera
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import Instance, SymmetryAxis
+from refine_batch.instance import CameraSource, Instance, SymmetryAxis
 from refine_batch.methods.base import PreparedInstance
+from refine_batch.pose import correct_camera, estimate_camera
+from refine_batch.symmetry import find_symmetry_axis
 
 
-def prepare(instance: Instance, image_size: int) -> PreparedInstance:
-    """Check `instance` and bring image and mask to `image_size`.
+def prepare(
+    instance: Instance,
+    image_size: int,
+    *,
+    refine_camera: bool = False,
+    symmetry_axis: str = "z",
+    device: torch.device | str = "cpu",
+) -> PreparedInstance:
+    """Check `instance`, bring image and mask to `image_size`, and settle what it leaves open.
 
     A non-square image is padded on both sides to a square and never stretched; the camera's field of view spans that
     square.
+
+    Parameters
+    ----------
+    refine_camera
+        Correct a given camera where that alone makes the mesh meet the mask.
+    symmetry_axis
+        Of an instance that does not say its own: x, y, z, none, or auto.
+    device
+        Where an unknown camera is estimated and a given one corrected.
 
     Raises
     ------
     InstanceError
         The mesh, the image, the mask, the camera, the symmetry axis or the ground truth cannot be used.
     """
+    check(instance)
+    name = f"instance {instance.instance_id!r}"
+    mask = resize_square(instance.mask[..., None].astype(np.float32), image_size)[..., 0] >= 0.5
+    if not mask.any():
+        raise InstanceError(
+            ErrorKind.MASK_EMPTY, f"{name}: nothing is left of the mask at the working size of {image_size} pixels"
+        )
+    camera, source = _camera(instance, mask, refine_camera, device)
+    axis = instance.symmetry_axis or symmetry_axis
+    return PreparedInstance(
+        instance_id=instance.instance_id,
+        mesh=instance.mesh,
+        image=resize_square(instance.image.astype(np.float32) / 255.0, image_size),
+        mask=mask,
+        camera=camera,
+        symmetry_axis=find_symmetry_axis(instance.mesh) if axis == "auto" else cast(SymmetryAxis, axis),
+        camera_source=source,
+    )
+
+
+def check(instance: Instance) -> None:
+    """Raise `InstanceError` unless everything about `instance` can be used."""
     name = f"instance {instance.instance_id!r}"
     instance.mesh.check(name)
     if instance.ground_truth is not None:
         instance.ground_truth.check(f"{name}, ground truth")
-    if instance.symmetry_axis not in get_args(SymmetryAxis):
+    if instance.symmetry_axis not in (None, *get_args(SymmetryAxis)):
         raise InstanceError(
             ErrorKind.ROW_INVALID,
             f"{name}: the symmetry axis is {instance.symmetry_axis!r}; it must be x, y, z or none",
@@ -47,22 +88,18 @@ def prepare(instance: Instance, image_size: int) -> PreparedInstance:
         )
     if not instance.mask.any():
         raise InstanceError(ErrorKind.MASK_EMPTY, f"{name}: the mask is empty: no pixel belongs to the object")
-    if instance.camera is None:
-        raise InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: no camera is given")
-    instance.camera.check(name)
-    mask = resize_square(instance.mask[..., None].astype(np.float32), image_size)[..., 0] >= 0.5
-    if not mask.any():
-        raise InstanceError(
-            ErrorKind.MASK_EMPTY, f"{name}: nothing is left of the mask at the working size of {image_size} pixels"
-        )
-    return PreparedInstance(
-        instance_id=instance.instance_id,
-        mesh=instance.mesh,
-        image=resize_square(instance.image.astype(np.float32) / 255.0, image_size),
-        mask=mask,
-        camera=instance.camera,
-        symmetry_axis=instance.symmetry_axis,
-    )
+    if instance.camera is not None:
+        instance.camera.check(name)
+
+
+def _camera(
+    instance: Instance, mask: np.ndarray, correct: bool, device: torch.device | str
+) -> tuple[Camera, CameraSource]:
+    """The camera to use, and where it is from."""
+    if not isinstance(instance.camera, Camera):
+        return estimate_camera(instance.mesh, mask, instance.camera, device), "estimated"
+    better = correct_camera(instance.mesh, mask, instance.camera, device) if correct else None
+    return (instance.camera, "given") if better is None else (better, "corrected")
 
 
 def resize_square(image: np.ndarray, size: int) -> np.ndarray:

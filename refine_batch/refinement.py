@@ -13,13 +13,15 @@ import torch
 from refine_batch.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
+from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.measure import Evaluator
 from refine_batch.guard import objection
-from refine_batch.instance import Figures, Instance, RefinedInstance
+from refine_batch.instance import CameraSource, Figures, Instance, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
 from refine_batch.preparation import Preparation, make_ready
-from refine_batch.prepare import prepare
+from refine_batch.prepare import check, prepare
+from refine_batch.render import hard_silhouettes
 from refine_batch.seeding import instance_seed
 
 logger = logging.getLogger(__name__)
@@ -69,7 +71,7 @@ def refine(
     prepared: dict[int, PreparedInstance] = {}
     for i, instance in enumerate(instances):
         try:
-            ready[i], prepared[i] = _ready(instance, config)
+            ready[i], prepared[i] = _ready(instance, config, where)
         except InstanceError as error:
             results[i] = failed(instance.instance_id, error, where)
         except Exception as error:
@@ -120,13 +122,18 @@ def failed(instance_id: str, error: InstanceError, device: torch.device | str = 
     )
 
 
-def _ready(instance: Instance, config: RefineConfig) -> tuple[Preparation, PreparedInstance]:
+def _ready(instance: Instance, config: RefineConfig, device: torch.device) -> tuple[Preparation, PreparedInstance]:
     """The instance checked, made ready as the configuration asks, and brought to the working resolution."""
-    checked = prepare(instance, config.image_size)
-    if not config.preparation.any:
-        return Preparation(instance, instance.mesh), checked
+    check(instance)
     ready = make_ready(instance, config.preparation)
-    return ready, prepare(ready.working, config.image_size)
+    prepared = prepare(
+        ready.working,
+        config.image_size,
+        refine_camera=config.refine_camera,
+        symmetry_axis=config.symmetry_axis,
+        device=device,
+    )
+    return ready, prepared
 
 
 def _groups(prepared: dict[int, PreparedInstance], size: int) -> Iterator[list[int]]:
@@ -185,29 +192,38 @@ def _finish(
     working = Mesh(outcome.vertices, coarse.faces)
     mesh = Mesh(ready.restored(outcome.vertices), coarse.faces)
     camera = outcome.camera or prepared.camera
+    source: CameraSource = "corrected" if outcome.camera else prepared.camera_source
     ruler = _Ruler(instance, ready, prepared, config)
-    before = ruler.measure(instance.mesh, ready.as_working(instance.mesh), prepared.camera)
+    before = held = ruler.measure(instance.mesh, ready.as_working(instance.mesh), prepared.camera)
     after = ruler.measure(mesh, working, camera)
-    reason = objection(coarse, working, before.iou_2d, after.iou_2d) if config.guard else None
+    reason = objection(coarse, working, held.iou_2d, after.iou_2d) if config.guard else None
     if reason is not None:
-        mesh, camera, after = instance.mesh, prepared.camera, before
-    given = camera is prepared.camera
-    per_vertex = reason is None or not ready.topology_changed
+        mesh, camera, after = instance.mesh, prepared.camera, held
+        source = prepared.camera_source
+    if source == "corrected" and isinstance(ready.working.camera, Camera):
+        # Of the coarse mesh as it came: seen by the camera that it came with.
+        before = replace(held, iou_2d=ruler.iou_2d(ready.as_working(instance.mesh), ready.working.camera))
     return RefinedInstance(
         instance_id=instance.instance_id,
         status="refined" if reason is None else "kept",
         mesh=mesh,
-        symmetry_confidence=outcome.symmetry_confidence if per_vertex else None,
-        camera=instance.camera if given and instance.camera else ready.restored_camera(camera),
-        camera_source="given" if given else "corrected",
+        symmetry_confidence=outcome.symmetry_confidence if reason is None else None,
+        camera=_as_given(instance, source) or ready.restored_camera(camera),
+        camera_source=source,
+        symmetry_axis=prepared.symmetry_axis,
         before=before,
         after=after,
-        losses=outcome.losses,
+        losses=outcome.losses if reason is None else {},
         loss_curve=outcome.loss_curve,
         preparation=ready.record() if reason is None else None,
         steps=outcome.steps,
         kept_reason=reason,
     )
+
+
+def _as_given(instance: Instance, source: CameraSource) -> Camera | None:
+    """The camera that came with the instance, to the last bit, where it is the one that was used."""
+    return instance.camera if source == "given" and isinstance(instance.camera, Camera) else None
 
 
 class _Ruler:
@@ -217,16 +233,20 @@ class _Ruler:
     def __init__(self, instance: Instance, ready: Preparation, prepared: PreparedInstance, config: RefineConfig):
         seed = instance_seed(config.seed, instance.instance_id, "figures")
         self._moved = not ready.placement.is_identity
-        self._picture = Evaluator(prepared.mask) if self._moved else None
+        self._mask = prepared.mask
         mask = None if self._moved else prepared.mask
         self._truth = Evaluator(mask, instance.ground_truth, samples=config.figure_samples, seed=seed)
 
     def measure(self, mesh: Mesh, working: Mesh, camera: Camera) -> Figures:
         """Of a mesh in the input's and in the working coordinates; the camera is about the latter."""
         figures = self._truth.measure(mesh, camera)
-        if self._picture is None:
+        if not self._moved:
             return figures
-        return replace(figures, iou_2d=self._picture.measure(working, camera).iou_2d)
+        return replace(figures, iou_2d=self.iou_2d(working, camera))
+
+    def iou_2d(self, working: Mesh, camera: Camera) -> float:
+        """Of a mesh in working coordinates in the picture that was fitted."""
+        return float(mask_iou(hard_silhouettes(working, [camera], len(self._mask))[0], self._mask))
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from refine_batch.camera import Camera
+from refine_batch.camera import Camera, UnknownCamera
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io import load
@@ -73,13 +73,15 @@ def test_everything_a_row_names(storage):
 
 def test_defaults(folder):
     instance = load_instance(row_in(folder))
-    assert (instance.symmetry_axis, instance.ground_truth, instance.category) == ("z", None, None)
+    assert (instance.symmetry_axis, instance.ground_truth, instance.category) == (None, None, None)
     assert instance.camera == Camera(30, 10, 2)
 
 
 @pytest.mark.parametrize("column", ["azimuth", "elevation", "distance"])
 def test_a_camera_with_a_gap_is_to_be_estimated(folder, column):
-    assert load_instance(row_in(folder, **{column: None})).camera is None
+    """What is known stays known."""
+    known = {"azimuth": 30.0, "elevation": 10.0, "distance": 2.0} | {column: None}
+    assert load_instance(row_in(folder, **{column: None}, fov=40)).camera == UnknownCamera(**known, fov=40)
 
 
 def test_the_mask_image_wins(folder):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refine_batch.camera import Camera
+from refine_batch.camera import Camera, UnknownCamera
 from refine_batch.dataset import readers
 from refine_batch.dataset.manifest import MANIFEST_SCHEMA, Manifest, ManifestRow
 from refine_batch.errors import ErrorKind, UsageError
@@ -79,7 +79,7 @@ def test_rows_of_every_format_everywhere(storage, kind):
     )
     assert rows[0].camera() == Camera(30.0, -10.5, 1.5, 45.0, 1.0, 0.25, -0.5)
     assert rows[1] == ManifestRow("a", f"{base}/meshes/a.obj", f"{base}/images/a.png", None, 30.0, -10.5)
-    assert rows[1].camera() is None
+    assert rows[1].camera() == UnknownCamera(30.0, -10.5, None)
     assert [r.problem() for r in rows] == [None, None]
 
 
@@ -168,7 +168,7 @@ def test_text_of_any_type(folder, dtype):
 
 def test_a_column_of_nulls_has_no_type(folder):
     rows = [ROW | {"azimuth": None, "elevation": None, "distance": None, "category": None}]
-    assert read(put(folder, "m.parquet", rows), folder)[0].camera() is None
+    assert read(put(folder, "m.parquet", rows), folder)[0].camera() == UnknownCamera()
 
 
 @pytest.mark.parametrize(
@@ -393,7 +393,7 @@ def test_row_faults_stay_with_their_row(folder, format_, change, kind, said):
 def test_empty_cells_are_nulls(folder):
     folder.write("m.csv", (HEADER.strip() + ',mask_uri,symmetry_axis\na,b,c,,"",,"", \n').encode())
     row = read(folder.path_of("m.csv"), folder)[0]
-    assert (row.azimuth, row.elevation, row.distance, row.mask_uri, row.axis()) == (None, None, None, None, "z")
+    assert (row.azimuth, row.elevation, row.distance, row.mask_uri, row.axis()) == (None, None, None, None, None)
     assert row.problem() is None
 
 

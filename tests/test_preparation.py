@@ -117,7 +117,7 @@ def test_any_triangles_decimate_to_a_usable_mesh_or_an_error(vertices, faces, se
 
 def test_meshes_of_fewer_faces_are_left_alone():
     mesh = shapes.icosphere(1)
-    ready = make_ready(instance(mesh), PreparationOptions(decimate=len(mesh.faces)))
+    ready = make_ready(instance(mesh), PreparationOptions(max_faces=len(mesh.faces)))
     assert ready.working.mesh is mesh
     assert ready.record() is None
 
@@ -243,7 +243,7 @@ def test_a_normalised_refinement_ends_in_the_inputs_coordinates():
 
 def test_the_rows_faces_are_those_of_its_vertices_and_say_so():
     mesh = together(shapes.icosphere(3), shapes.box(0.01, 0.01, 0.01, centre=(0.5, 0.5, 0.5)))
-    result = run(instance(mesh), drop_pieces=0.01, decimate=300, normalise=True)
+    result = run(instance(mesh), drop_pieces=0.01, max_faces=300, normalise=True)
     assert len(result.mesh.faces) <= 300
     assert result.mesh.faces.max() + 1 == len(result.mesh.vertices) == len(result.symmetry_confidence)
     record = json.loads(result.preparation)
@@ -255,7 +255,7 @@ def test_the_rows_faces_are_those_of_its_vertices_and_say_so():
 
 def test_a_mesh_that_is_kept_is_the_inputs_own():
     mesh = shapes.icosphere(3)
-    result = run(instance(mesh), guard=True, decimate=300, normalise=True)
+    result = run(instance(mesh), guard=True, max_faces=300, normalise=True)
     assert result.status == "kept"
     assert result.mesh is mesh
     assert result.preparation is None
@@ -282,20 +282,20 @@ def test_a_preparation_that_fails_fails_its_instance_alone(monkeypatch):
 def test_options_change_the_configurations_hash():
     hashes = {
         RefineConfig(preparation=PreparationOptions(**options)).config_hash()
-        for options in ({}, {"normalise": True}, {"decimate": 500}, {"drop_pieces": 0.1})
+        for options in ({}, {"normalise": True}, {"max_faces": 500}, {"drop_pieces": 0.1})
     }
     assert len(hashes) == 4
 
 
 def test_the_commands_options_reach_the_configuration():
-    options = ["--decimate", "5000", "--normalise", "--drop-pieces", "0.01"]
+    options = ["--max-faces", "5000", "--normalise", "--drop-pieces", "0.01"]
     found = CliRunner().invoke(main, ["run", "--print-config", *options])
     assert found.exit_code == 0, found.output
     prepared = yaml.safe_load(found.output)["preparation"]
-    assert prepared == {"drop_pieces": 0.01, "decimate": 5000, "normalise": True}
-    refused = CliRunner().invoke(main, ["run", "m.csv", "out", "--decimate", "2"])
+    assert prepared == {"drop_pieces": 0.01, "max_faces": 5000, "normalise": True}
+    refused = CliRunner().invoke(main, ["run", "m.csv", "out", "--max-faces", "2"])
     assert refused.exit_code == 2
-    assert "--decimate is '2'" in refused.output
+    assert "--max-faces is '2'" in refused.output
 
 
 def test_a_row_says_what_was_done():

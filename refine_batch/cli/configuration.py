@@ -148,7 +148,7 @@ def _yaml_lines(model: BaseModel, depth: int) -> list[str]:
         if isinstance(value, BaseModel):
             lines += [f"{indent}{name}:", *_yaml_lines(value, depth + 1)]
         else:
-            lines.append(
-                f"{indent}{name}: {yaml.safe_dump(value, allow_unicode=True).removesuffix('...' + chr(10)).strip()}"
-            )
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, allow_unicode=True, default_flow_style=True)
+            lines.append(f"{indent}{name}: {text.removesuffix('...' + chr(10)).strip()}")
     return lines

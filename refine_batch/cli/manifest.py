@@ -127,9 +127,7 @@ def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **opti
     else:
         show(built)
         if layout == "folder" and options["cameras"] is None:
-            click.echo(
-                "No --cameras were given: no row has a camera, and rows without one cannot be refined yet.", err=True
-            )
+            click.echo("No --cameras were given: no row has a camera, so each is estimated from the mask.", err=True)
 
 
 class _Progress:

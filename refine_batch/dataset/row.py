@@ -13,10 +13,9 @@ from refine_batch.io.uri import normalise, redact
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from refine_batch.camera import Camera
+    from refine_batch.camera import Camera, UnknownCamera
 
 SYMMETRY_AXES = ("x", "y", "z", "none")
-DEFAULT_SYMMETRY_AXIS = "z"
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,16 @@ class ManifestRow:
         """Row `index` of a batch of `Manifest.batches()`."""
         return cls(**{name: batch.column(i)[index].as_py() for i, name in enumerate(batch.schema.names)})
 
-    def camera(self) -> Camera | None:
-        """The camera, or None where azimuth, elevation or distance is null and it has to be estimated."""
-        from refine_batch.camera import Camera
+    def camera(self) -> Camera | UnknownCamera:
+        """The camera; what is known of it where azimuth, elevation or distance is null and has to be estimated."""
+        from refine_batch.camera import Camera, UnknownCamera
 
-        if any(getattr(self, name) is None for name in CAMERA):
-            return None
-        return Camera(**{name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None})
+        known = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
+        return Camera(**known) if all(name in known for name in CAMERA) else UnknownCamera(**known)
 
-    def axis(self) -> str:
-        """Normal of the symmetry plane, the default where the row says nothing."""
-        return self.symmetry_axis or DEFAULT_SYMMETRY_AXIS
+    def axis(self) -> str | None:
+        """Normal of the symmetry plane; None where the row says nothing."""
+        return self.symmetry_axis or None
 
     def problem(self) -> InstanceError | None:
         """What makes this row unusable, before any of its files is looked at; None where nothing does.
@@ -72,11 +70,11 @@ class ManifestRow:
                 normalise(uri)
             except UsageError as error:
                 return InstanceError(ErrorKind.ROW_INVALID, f"{name}: {column}: {error}")
-        if self.axis() not in SYMMETRY_AXES:
-            shown = redact(self.axis())[:40]
+        if self.axis() not in (None, *SYMMETRY_AXES):
+            shown = redact(self.axis() or "")[:40]
             return InstanceError(
                 ErrorKind.ROW_INVALID,
-                f"{name}: symmetry_axis is {shown!r}; it must be x, y, z or none (or empty, for z)",
+                f"{name}: symmetry_axis is {shown!r}; it must be x, y, z or none (or empty)",
             )
         return self._camera_problem(name)
 

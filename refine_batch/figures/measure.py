@@ -12,7 +12,7 @@ from refine_batch.figures.f_score import f_score
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import iou_3d, solid
 from refine_batch.figures.iou_multiview import IMAGE_SIZE, iou_multiview, ring_of_views
-from refine_batch.figures.sampling import sample_surface, scale_to_extent
+from refine_batch.figures.sampling import has_area, sample_surface, scale_to_extent
 from refine_batch.instance import Figures
 from refine_batch.mesh import Mesh
 from refine_batch.render import hard_silhouettes
@@ -38,7 +38,7 @@ class Evaluator:
     ):
         self._mask = mask
         self._samples, self._seed = samples, seed
-        self._truth = ground_truth if ground_truth is not None and _has_area(ground_truth) else None
+        self._truth = ground_truth if ground_truth is not None and has_area(ground_truth) else None
         if self._truth is not None:
             self._cloud = self._sample(self._truth, 0)
             self._tree = cKDTree(self._cloud)
@@ -54,7 +54,7 @@ class Evaluator:
         iou = None
         if self._mask is not None and camera is not None:
             iou = float(mask_iou(hard_silhouettes(mesh, [camera], self._mask.shape[0])[0], self._mask))
-        if self._truth is None or not _has_area(mesh):
+        if self._truth is None or not has_area(mesh):
             return Figures(iou_2d=iou)
         cloud = self._sample(mesh, 1)
         there = self._tree.query(cloud)[0]
@@ -90,8 +90,3 @@ def measure(
 ) -> Figures:
     """Figures of one mesh; `Evaluator` where several meshes share mask and ground truth."""
     return Evaluator(mask, ground_truth, samples=samples, seed=seed).measure(mesh, camera)
-
-
-def _has_area(mesh: Mesh) -> bool:
-    a, b, c = np.moveaxis(mesh.vertices.astype(np.float64)[mesh.faces], 1, 0)
-    return bool(len(a)) and float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) > 0

@@ -33,3 +33,9 @@ def sample_surface(mesh: Mesh, count: int, seed: int) -> np.ndarray:
 def scale_to_extent(points: np.ndarray, extent: float = 2.0) -> np.ndarray:
     """`points` times the factor that makes their largest extent over the axes `extent`; the origin stays."""
     return points * (extent / np.ptp(points, axis=0).max())
+
+
+def has_area(mesh: Mesh) -> bool:
+    """Whether there is any surface to draw points from."""
+    a, b, c = np.moveaxis(mesh.vertices.astype(np.float64)[mesh.faces], 1, 0)
+    return bool(len(a)) and float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) > 0

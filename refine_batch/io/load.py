@@ -51,7 +51,7 @@ def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: L
         image=rgb,
         mask=object_mask(rgb, opaque, files.mask(), files.name("image_uri"), files.name("mask_uri")),
         camera=row.camera(),
-        symmetry_axis=cast(SymmetryAxis, row.axis()),
+        symmetry_axis=cast(SymmetryAxis | None, row.axis()),
         ground_truth=files.mesh("ground_truth_uri") if row.ground_truth_uri else None,
         category=row.category,
     )

@@ -15,10 +15,17 @@ class Preconditioner:
     """M of a whole batch, factorised once (sparse Cholesky, on the CPU or the GPU) and solved many times.
 
     The matrix is block-diagonal, one block per instance; padded vertices are rows of the identity.
+
+    Parameters
+    ----------
+    smoothness : (B,) float32, or one number for all
+        λ of each instance: what a vertex does, its neighbours within about √λ edges do too.
     """
 
-    def __init__(self, batch: MeshBatch, smoothness: float):
-        self._batch, self._smoothness = batch, smoothness
+    def __init__(self, batch: MeshBatch, smoothness: Float[Tensor, " b"] | float):
+        smooth = torch.as_tensor(smoothness, dtype=torch.float32, device=batch.device).expand(len(batch))
+        self._batch, self._smoothness = batch, smooth[:, None, None]
+        of_vertex = smooth.repeat_interleave(batch.vertices.shape[1])
         rows = batch.adjacency.crow_indices()
         size = batch.adjacency.shape[0]
         neighbours = batch.adjacency.col_indices()
@@ -31,8 +38,8 @@ class Preconditioner:
             torch.cat([neighbours, diagonal]).int(),
             torch.cat(
                 [
-                    torch.full_like(neighbours, -smoothness, dtype=torch.float32),
-                    1.0 + smoothness * batch.degree.flatten(),
+                    -of_vertex[owners],
+                    1.0 + of_vertex * batch.degree.flatten(),
                 ]
             ).double(),
             MatrixType.COO,

@@ -13,7 +13,7 @@ import torch
 from refine_batch.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError, UsageError
-from refine_batch.instance import SymmetryAxis
+from refine_batch.instance import CameraSource, SymmetryAxis
 from refine_batch.mesh import Mesh
 
 
@@ -36,6 +36,7 @@ class PreparedInstance:
     mask: np.ndarray
     camera: Camera
     symmetry_axis: SymmetryAxis = "z"
+    camera_source: CameraSource = "given"
 
 
 @dataclass(frozen=True, eq=False)

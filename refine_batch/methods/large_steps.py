@@ -2,7 +2,9 @@
 
 Nicolet, Jacobson and Jakob, "Large Steps in Inverse Rendering of Geometry" (SIGGRAPH Asia 2021): with M = I + λL the
 variables are u = M·v and Adam keeps one second moment for all of an instance's coordinates, so that a step moves the
-surface smoothly and as a whole. The silhouette is softened less and less and seen at a low resolution first.
+surface smoothly and as a whole. λ falls in stages, so that the whole is put right before its details; meanwhile the
+silhouette is softened less and less, and is seen at a low resolution first. Lengths are in shares of the mesh's largest
+extent: the outcome depends neither on the object's units nor much on its tessellation.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.errors import InstanceError
-from refine_batch.losses import LOSSES, displacement_loss, normal_consistency_loss
+from refine_batch.losses import LOSSES, SymmetryViews, displacement_loss, normal_consistency_loss
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian, safe_norm
 from refine_batch.losses.vertex_symmetry import symmetric_distance
+from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
-from refine_batch.methods.scene import Scene
+from refine_batch.methods.scene import Depths, Scene
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
@@ -35,24 +38,28 @@ def large_steps(
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     objective = Objective(scene, options)
-    preconditioner = Preconditioner(scene.batch, options.smoothness)
-    optimiser = UniformAdam(scene.batch.vertices)
     steps = config.steps or DEFAULT_STEPS
-    # The displacement is the variable: it is zero at the start, and M·v is linear in it.
-    smooth = torch.zeros_like(scene.batch.vertices)
-    displacement = torch.zeros_like(smooth)
+    edge = mean_edge_length(scene.batch)
+    # The displacement is the variable, in extents: it is zero at the start, and M·v is linear in it.
+    displacement = torch.zeros_like(scene.batch.vertices)
     curve = torch.empty((steps, len(instances)), device=device)
-    for step in range(steps):
-        displacement.requires_grad_()
-        terms, confidence = objective(displacement, step, steps)
-        curve[step] = terms.detach().sum(dim=0)
-        (gradient,) = torch.autograd.grad(terms.sum(), displacement)
-        rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
-        smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
-        displacement = preconditioner.solve(smooth)
+    stages = len(options.reach)
+    for stage, reach in enumerate(options.reach):
+        first, last = steps * stage // stages, steps * (stage + 1) // stages
+        preconditioner = Preconditioner(scene.batch, (reach * scene.extent / edge).square())
+        optimiser = UniformAdam(displacement)
+        before, smooth = displacement, torch.zeros_like(displacement)
+        for step in range(first, last):
+            displacement.requires_grad_()
+            terms, _ = objective(displacement, step, steps)
+            curve[step] = terms.detach().sum(dim=0)
+            (gradient,) = torch.autograd.grad(terms.sum(), displacement)
+            rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
+            smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
+            displacement = before + preconditioner.solve(smooth)
     with torch.no_grad():
         terms, confidence = objective(displacement, steps, steps)
-    return outcomes(instances, LOSSES, scene.batch.vertices + displacement, confidence, terms, curve)
+    return outcomes(instances, LOSSES, scene.moved(displacement), confidence, terms, curve)
 
 
 class UniformAdam:
@@ -75,12 +82,13 @@ class UniformAdam:
 
 
 class Objective:
-    """The weighted losses as a function of the displacement and of how far the run has come."""
+    """The weighted losses as a function of the displacement (in extents) and of how far the run has come."""
 
     def __init__(self, scene: Scene, options: LargeStepsOptions):
         self._scene, self._options = scene, options
-        # One pair of mirrored views a step, in rotation.
-        self._views = [scene.symmetry_views([d]) for d in symmetry_directions(options.symmetry_azimuths)]
+        # One pair of mirrored views a step, in rotation; none where they would count for nothing.
+        directions = symmetry_directions(options.symmetry_azimuths) if options.weights.image_symmetry else []
+        self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
@@ -88,32 +96,59 @@ class Objective:
     def __call__(
         self, displacement: Float[Tensor, "b v 3"], step: int, steps: int
     ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v"]]:
-        """The losses in the order of `LOSSES`, and the symmetry confidence."""
+        """The losses in the order of `LOSSES`, and the symmetry confidence.
+
+        The confidence is in closed form: of b·ln(1/s) + s·d² the minimum over s in (0, 1] is at min(1, b/d²).
+        """
         scene, options, batch = self._scene, self._options, self._scene.batch
-        progress = step / steps
-        full = scene.mask.shape[-1]
-        size = full if progress >= options.coarse_share else max(16, int(full * options.coarse_size))
-        annealed = 1.0 if progress >= options.coarse_share else progress / options.coarse_share
-        sigma = options.sigma_start * (options.sigma_end / options.sigma_start) ** annealed
-        vertices = batch.vertices + displacement
+        size, sigma = self._resolution(step / steps)
+        vertices = scene.moved(displacement)
         views = self._views[step % len(self._views)]
         depth = scene.render(vertices, views, size, sigma)
-        squared = symmetric_distance(vertices, scene.normal, batch)
+        squared = symmetric_distance(vertices, scene.normal, batch) / scene.extent.square()[:, None]
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
-        shown, on_object = scene.confidence_seen(vertices, confidence, views, size)
-        difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
-        mirrored = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
-        image_symmetry = torch.zeros(len(batch), device=vertices.device).index_add(
-            0, views.mesh_of_view.long(), mirrored
+        symmetry = batch.vertex_mean(confidence * squared) * (scene.normal != 0).any(dim=1)
+        change = safe_norm(laplacian(vertices, batch) - self._coarse_laplacian)
+        along_ray = batch.vertex_mean((displacement * scene.ray).sum(dim=-1).square())
+        terms = torch.stack(
+            [
+                (alpha(depth.front) - scene.mask_at(size)).square().mean(dim=(1, 2)),
+                displacement_loss(displacement, batch),
+                batch.vertex_mean(change) / scene.extent,
+                normal_consistency_loss(vertices, batch),
+                symmetry,
+                self._image_symmetry(vertices, confidence, depth, views, size),
+            ]
         )
-        robust = batch.vertex_mean(confidence * squared) * (scene.normal != 0).any(dim=1)
-        change = batch.vertex_mean(safe_norm(laplacian(vertices, batch) - self._coarse_laplacian))
-        terms = [
-            (alpha(depth.front) - scene.mask_at(size)).square().mean(dim=(1, 2)),
-            displacement_loss(displacement, batch),
-            change,
-            normal_consistency_loss(vertices, batch),
-            robust,
-            image_symmetry,
-        ]
-        return torch.stack(terms) * self._weights, confidence
+        terms = terms * self._weights
+        of_depth = torch.zeros_like(terms)
+        of_depth[LOSSES.index("displacement")] = 1.0
+        return terms + of_depth * options.weights.depth * along_ray, confidence
+
+    def _resolution(self, progress: float) -> tuple[int, float]:
+        """Image size and softness after this share of the steps."""
+        options, full = self._options, self._scene.mask.shape[-1]
+        if progress >= options.coarse_share:
+            return full, options.sigma_end
+        annealed = (options.sigma_end / options.sigma_start) ** (progress / options.coarse_share)
+        return max(16, int(full * options.coarse_size)), options.sigma_start * annealed
+
+    def _image_symmetry(
+        self, vertices: Tensor, confidence: Tensor, depth: Depths, views: SymmetryViews, size: int
+    ) -> Float[Tensor, " b"]:
+        none = torch.zeros(len(self._scene.batch), device=vertices.device)
+        if not len(views.mesh_of_view):
+            return none
+        shown, on_object = self._scene.confidence_seen(vertices, confidence, views, size)
+        difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
+        per_view = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
+        return none.index_add(0, views.mesh_of_view.long(), per_view)
+
+
+def mean_edge_length(batch: MeshBatch) -> Float[Tensor, " b"]:
+    """Mean length of each mesh's face sides, object units; one side counts as often as faces have it."""
+    corners = torch.gather(batch.vertices, 1, batch.faces_of()[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
+    sides = (corners - corners.roll(1, dims=2)).norm(dim=-1).sum(dim=2)
+    width = batch.faces.shape[1]
+    total = masked_sum(sides, row_mask(batch.face_count, width))
+    return (total / (3.0 * batch.face_count)).clamp_min(1e-12)

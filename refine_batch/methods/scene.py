@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refine_batch.camera import Cameras, project, stack_cameras
+from refine_batch.camera import Cameras, camera_position, project, stack_cameras
 from refine_batch.losses import SymmetryViews
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import PreparedInstance
@@ -40,23 +40,38 @@ class Scene:
         1 on the object.
     normal : (B, 3) float32
         Of each symmetry plane; zero where an instance has none.
+    extent : (B,) float32
+        Largest extent of each coarse mesh along an axis, object units.
+    ray : (B, V, 3) float32
+        Unit vectors from the camera to each coarse vertex.
     """
 
     batch: MeshBatch
     cameras: Cameras
     mask: Float[Tensor, "b h h"]
     normal: Float[Tensor, "b 3"]
+    extent: Float[Tensor, " b"]
+    ray: Float[Tensor, "b v 3"]
     renderer: SilhouetteRenderer
 
     @classmethod
     def of(cls, instances: Sequence[PreparedInstance], renderer: SilhouetteRenderer, device: torch.device) -> Scene:
+        batch = MeshBatch.of([i.mesh for i in instances], device)
+        extent = [max(float(np.ptp(i.mesh.vertices, axis=0).max()), 1e-12) for i in instances]
+        eyes = np.stack([camera_position(i.camera) for i in instances]).astype(np.float32)
         return cls(
-            batch=MeshBatch.of([i.mesh for i in instances], device),
+            batch=batch,
             cameras=stack_cameras([i.camera for i in instances], device),
             mask=torch.from_numpy(np.stack([i.mask for i in instances])).to(device, torch.float32),
             normal=torch.tensor([NORMALS[i.symmetry_axis] for i in instances], device=device),
+            extent=torch.tensor(extent, device=device),
+            ray=F.normalize(batch.vertices - torch.from_numpy(eyes).to(device)[:, None], dim=-1),
             renderer=renderer,
         )
+
+    def moved(self, displacement: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
+        """The coarse vertices moved by a displacement in extents, in object units."""
+        return self.batch.vertices + displacement * self.extent[:, None, None]
 
     def symmetry_views(self, directions: Sequence[tuple[float, float]]) -> SymmetryViews:
         """Views of every instance that has a symmetry plane from (azimuth, elevation) pairs, degrees."""

@@ -65,6 +65,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "loss_curve": refined.loss_curve,
         "symmetry_confidence": refined.symmetry_confidence,
         "camera_source": refined.camera_source,
+        "symmetry_axis": refined.symmetry_axis or row.axis(),
     }
     if refined.camera is not None:
         values |= {name: getattr(refined.camera, name) for name in _CAMERA}

@@ -38,8 +38,12 @@ def changed(path: tuple[str, ...], value: object) -> RefineConfig:
 def another(value: object) -> object:
     if isinstance(value, bool):
         return not value
+    if value == "z":
+        return "auto"
     if isinstance(value, str):
         return value + ":other"
+    if isinstance(value, tuple):
+        return value[1:]
     if value is None:
         return 7
     return value * 2 if isinstance(value, int) and value else value / 2 if value else 1

@@ -10,11 +10,13 @@ import pytest
 import torch
 from shapes import box, icosphere, jittered, soup, torus
 
-from refine_batch.camera import Camera
+from refine_batch.camera import Camera, camera_position
 from refine_batch.config import LossWeights, PaperOptions, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
+from refine_batch.methods.large_steps import mean_edge_length
 from refine_batch.methods.refine import LOSSES
 from refine_batch.render import hard_silhouettes
 
@@ -193,7 +195,9 @@ def test_any_number_of_steps(method, steps):
     assert np.isfinite(found.loss_curve).all()
 
 
-@pytest.mark.parametrize("options", [{"coarse_share": 0.0}, {"coarse_share": 1.0}, {"smoothness": 0.0}])
+@pytest.mark.parametrize(
+    "options", [{"coarse_share": 0.0}, {"coarse_share": 1.0}, {"reach": (0.0,)}, {"reach": (0.3,) * 9}]
+)
 def test_large_steps_at_the_ends_of_its_options(options):
     config = RefineConfig(image_size=SIZE, steps=5, large_steps=options)
     [found] = load_method("large-steps")([ONE], config, CPU)
@@ -201,10 +205,59 @@ def test_large_steps_at_the_ends_of_its_options(options):
 
 
 def test_returned_losses_belong_to_the_returned_mesh(method):
-    options = {"paper": {"weights": {"displacement": 7.0}}, "large_steps": {"weights": {"displacement": 7.0}}}
+    weights = {"displacement": 7.0}
+    options = {"paper": {"weights": weights}, "large_steps": {"weights": weights | {"depth": 0.0}}}
     [found] = run(method, [ONE], steps=6, **options)
     moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
-    assert found.losses["displacement"] == pytest.approx(7 * (moved**2).mean(), rel=1e-4)
+    # That of large-steps is in extents.
+    unit = np.ptp(ONE.mesh.vertices, axis=0).max() if method == "large-steps" else 1.0
+    assert found.losses["displacement"] == pytest.approx(7 * ((moved / unit) ** 2).mean(), rel=1e-4)
+
+
+def test_large_steps_counts_depth_along_the_ray_from_the_camera():
+    weights = {"displacement": 0.0, "depth": 5.0}
+    [found] = run("large-steps", [ONE], steps=6, large_steps={"weights": weights})
+    coarse = ONE.mesh.vertices.astype(np.float64)
+    rays = coarse - camera_position(ONE.camera)
+    rays /= np.linalg.norm(rays, axis=1)[:, None]
+    along = ((found.vertices - coarse) * rays).sum(axis=1) / np.ptp(coarse, axis=0).max()
+    assert found.losses["displacement"] == pytest.approx(5 * (along**2).mean(), rel=1e-3)
+    assert (along**2).mean() > 0
+
+
+def test_large_steps_does_not_depend_on_the_units():
+    """In millimetres or metres: the same shape, but for rounding."""
+    big = replace(
+        ONE,
+        mesh=Mesh(ONE.mesh.vertices * 1024, ONE.mesh.faces),
+        camera=replace(ONE.camera, distance=ONE.camera.distance * 1024),
+    )
+    [small], [large] = run("large-steps", [ONE], steps=30), run("large-steps", [big], steps=30)
+    np.testing.assert_allclose(large.vertices / 1024, small.vertices, rtol=0, atol=1e-4)
+    assert np.abs(small.vertices - ONE.mesh.vertices).max() > 0.01
+
+
+def test_stages_of_large_steps_go_from_the_whole_to_its_details():
+    """With a long reach only, neighbours move together; with a short one at the end, less so."""
+
+    def roughness(reach):
+        [found] = run("large-steps", [ONE], steps=30, large_steps={"reach": reach})
+        moved = found.vertices - ONE.mesh.vertices
+        ends = ONE.mesh.faces[:, :2]
+        return (
+            np.linalg.norm(moved[ends[:, 0]] - moved[ends[:, 1]], axis=1).mean() / np.linalg.norm(moved, axis=1).mean()
+        )
+
+    assert roughness((0.5,)) < roughness((0.5, 0.05)) < roughness((0.0,))
+
+
+def test_mean_edge_length_of_each_mesh():
+    sphere = Mesh(icosphere(2, 0.5).vertices * 3, icosphere(2).faces)
+    sides = sphere.vertices[sphere.faces] - sphere.vertices[np.roll(sphere.faces, 1, axis=1)]
+    batch = MeshBatch.of([ONE.mesh, sphere])
+    lengths = mean_edge_length(batch)
+    assert lengths[1] == pytest.approx(np.linalg.norm(sides, axis=2).mean(), rel=1e-5)
+    torch.testing.assert_close(lengths[:1], mean_edge_length(MeshBatch.of([ONE.mesh])))
 
 
 def test_best_iterate_is_the_lowest_of_the_loss_curve():

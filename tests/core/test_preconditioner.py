@@ -47,6 +47,18 @@ def test_each_instance_against_a_dense_solve(smoothness):
         torch.testing.assert_close(solved[i, count:], values[i, count:], rtol=0, atol=0)
 
 
+def test_each_instance_has_a_smoothness_of_its_own():
+    batch = MeshBatch.of(MESHES)
+    values = random_values(batch)
+    smoothness = torch.tensor([0.0, 2.0, 30.0, 5.0, 100.0])
+    both = Preconditioner(batch, smoothness)
+    applied, solved = both.apply(values), both.solve(values)
+    for i, smooth in enumerate(smoothness.tolist()):
+        alone = Preconditioner(batch, smooth)
+        torch.testing.assert_close(applied[i], alone.apply(values)[i])
+        torch.testing.assert_close(solved[i], alone.solve(values)[i], rtol=1e-4, atol=1e-5)
+
+
 def test_solving_undoes_applying():
     batch = MeshBatch.of(MESHES)
     preconditioner = Preconditioner(batch, 20.0)

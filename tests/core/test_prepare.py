@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import icosphere
 
-from refine_batch.camera import Camera
+from refine_batch.camera import Camera, UnknownCamera
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
@@ -37,8 +37,10 @@ def test_at_its_own_size_nothing_changes():
     np.testing.assert_allclose(found.image, given_instance.image / 255, atol=1e-7)
     assert found.image.dtype == np.float32
     assert found.mask.dtype == bool
-    for name in ("instance_id", "mesh", "camera", "symmetry_axis"):
+    for name in ("instance_id", "mesh", "camera"):
         assert getattr(found, name) is getattr(given_instance, name)
+    assert found.symmetry_axis == "z"
+    assert found.camera_source == "given"
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (80, 80), (33, 33), (30, 60), (60, 30), (90, 61), (24, 200)])
@@ -122,7 +124,11 @@ BAD = {
         ErrorKind.MASK_EMPTY,
         "mask is empty",
     ),
-    "no camera": ({"camera": None}, ErrorKind.CAMERA_INVALID, "no camera"),
+    "unknown camera of no distance": (
+        {"camera": UnknownCamera(distance=-1)},
+        ErrorKind.CAMERA_INVALID,
+        "distance is -1",
+    ),
     "nan camera": ({"camera": Camera(math.nan, 0, 1)}, ErrorKind.CAMERA_INVALID, "azimuth is nan"),
     "camera at the origin": ({"camera": Camera(0, 0, 0)}, ErrorKind.CAMERA_INVALID, "distance is 0"),
     "unknown axis": ({"symmetry_axis": "w"}, ErrorKind.ROW_INVALID, "'w'; it must be x, y, z or none"),

@@ -65,6 +65,7 @@ def test_a_refined_instance():
         400,
         1.25,
         "cuda:0",
+        symmetry_axis="x",
     )
     before = datetime.now(UTC)
     row = table_of([row_of(refined, ROW, CONTEXT)]).to_pylist()[0]
@@ -86,7 +87,7 @@ def test_a_refined_instance():
         "node": "n1",
         "mesh_uri": "https://***@h/m.obj?***",
         "image_uri": "/i.png",
-        "symmetry_axis": "z",
+        "symmetry_axis": "x",
         "azimuth": 1.0,
         "elevation": 2.0,
         "distance": 3.0,
