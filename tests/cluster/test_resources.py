@@ -40,7 +40,15 @@ class Watcher:
 
 
 @pytest.fixture(scope="module")
-def head(ray_folder, importable_stubs, aws_environment):
+def patience():
+    """Ray gives a new node 30 s to start, which a busy machine may need twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_raylet_start_wait_time_s", "150")
+        yield
+
+
+@pytest.fixture(scope="module")
+def head(ray_folder, importable_stubs, aws_environment, patience):
     """A head that does no work; each test brings its own nodes."""
     import ray
     from ray.cluster_utils import Cluster
