@@ -1,12 +1,13 @@
 """The six losses of REFINE (Leung, Ho, Vasconcelos, CVPRW 2022, https://arxiv.org/abs/2108.09911), one per module.
 
-Every loss is unweighted and gives one value per instance.
+Every loss is unweighted and gives one value per instance. Beside the paper's stand variants that hold a mesh to its
+coarse self.
 """
 
-from refine_batch.losses.displacement import displacement_loss
+from refine_batch.losses.displacement import depth_loss, displacement_loss
 from refine_batch.losses.image_symmetry import SymmetryViews, image_symmetry_loss, symmetry_directions
-from refine_batch.losses.laplacian import laplacian_loss
-from refine_batch.losses.normal_consistency import normal_consistency_loss
+from refine_batch.losses.laplacian import laplacian_change_loss, laplacian_loss
+from refine_batch.losses.normal_consistency import excess_bend_loss, normal_consistency_loss
 from refine_batch.losses.silhouette import silhouette_loss
 from refine_batch.losses.vertex_symmetry import vertex_symmetry_loss
 
@@ -16,8 +17,11 @@ LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vert
 __all__ = [
     "LOSSES",
     "SymmetryViews",
+    "depth_loss",
     "displacement_loss",
+    "excess_bend_loss",
     "image_symmetry_loss",
+    "laplacian_change_loss",
     "laplacian_loss",
     "normal_consistency_loss",
     "silhouette_loss",

@@ -17,6 +17,13 @@ def laplacian_loss(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[
     return batch.vertex_mean(safe_norm(laplacian(vertices, batch)))
 
 
+def laplacian_change_loss(
+    vertices: Float[Tensor, "b v 3"], coarse: Float[Tensor, "b v 3"], batch: MeshBatch
+) -> Float[Tensor, " b"]:
+    """Mean over vertices of how far the Laplacian moved from the coarse mesh's (`coarse`), in object units."""
+    return batch.vertex_mean(safe_norm(laplacian(vertices, batch) - coarse))
+
+
 def safe_norm(vectors: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n"]:
     """‖v‖ whose gradient is 0, not NaN, at v = 0."""
     squared = vectors.square().sum(dim=-1)

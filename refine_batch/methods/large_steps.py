@@ -17,9 +17,16 @@ from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.errors import InstanceError
-from refine_batch.losses import LOSSES, SymmetryViews, displacement_loss, normal_consistency_loss
+from refine_batch.losses import (
+    LOSSES,
+    SymmetryViews,
+    depth_loss,
+    displacement_loss,
+    laplacian_change_loss,
+    normal_consistency_loss,
+)
 from refine_batch.losses.image_symmetry import symmetry_directions
-from refine_batch.losses.laplacian import laplacian, safe_norm
+from refine_batch.losses.laplacian import laplacian
 from refine_batch.losses.vertex_symmetry import symmetric_distance
 from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
 from refine_batch.mesh.preconditioner import Preconditioner
@@ -108,13 +115,11 @@ class Objective:
         squared = symmetric_distance(vertices, scene.normal, batch) / scene.extent.square()[:, None]
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         symmetry = batch.vertex_mean(confidence * squared) * (scene.normal != 0).any(dim=1)
-        change = safe_norm(laplacian(vertices, batch) - self._coarse_laplacian)
-        along_ray = batch.vertex_mean((displacement * scene.ray).sum(dim=-1).square())
         terms = torch.stack(
             [
                 (alpha(depth.front) - scene.mask_at(size)).square().mean(dim=(1, 2)),
                 displacement_loss(displacement, batch),
-                batch.vertex_mean(change) / scene.extent,
+                laplacian_change_loss(vertices, self._coarse_laplacian, batch) / scene.extent,
                 normal_consistency_loss(vertices, batch),
                 symmetry,
                 self._image_symmetry(vertices, confidence, depth, views, size),
@@ -123,7 +128,8 @@ class Objective:
         terms = terms * self._weights
         of_depth = torch.zeros_like(terms)
         of_depth[LOSSES.index("displacement")] = 1.0
-        return terms + of_depth * options.weights.depth * along_ray, confidence
+        along_ray = options.weights.depth * depth_loss(displacement, scene.ray, batch)
+        return terms + of_depth * along_ray, confidence
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""

@@ -19,14 +19,19 @@ from refine_batch.errors import InstanceError
 from refine_batch.losses import (
     LOSSES,
     SymmetryViews,
+    depth_loss,
     displacement_loss,
+    excess_bend_loss,
     image_symmetry_loss,
+    laplacian_change_loss,
     laplacian_loss,
     normal_consistency_loss,
     silhouette_loss,
     symmetry_directions,
     vertex_symmetry_loss,
 )
+from refine_batch.losses.laplacian import laplacian
+from refine_batch.losses.normal_consistency import bends
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
@@ -94,6 +99,8 @@ class Objective:
     scene: Scene
     views: SymmetryViews
     weights: Float[Tensor, "losses 1"]
+    coarse_laplacian: Float[Tensor, "b v 3"]
+    coarse_bends: Float[Tensor, "b p"]
     options: PaperOptions
 
     @classmethod
@@ -103,6 +110,8 @@ class Objective:
             scene=scene,
             views=scene.symmetry_views(symmetry_directions(options.symmetry_views)),
             weights=torch.tensor(weights, device=scene.batch.device)[:, None],
+            coarse_laplacian=laplacian(scene.batch.vertices, scene.batch),
+            coarse_bends=bends(scene.batch.vertices, scene.batch),
             options=options,
         )
 
@@ -118,17 +127,28 @@ class Objective:
         size = scene.mask.shape[-1]
         depth = scene.render(vertices, self.views, size, sigma)
         shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
+        laplacian_term, bend_term = self._smoothness(vertices)
         terms = [
             silhouette_loss(depth.front, scene.mask, options.log_space),
-            displacement_loss(displacement, batch),
-            laplacian_loss(vertices, batch),
-            normal_consistency_loss(vertices, batch),
+            displacement_loss(displacement, batch) + options.depth * depth_loss(displacement, scene.ray, batch),
+            laplacian_term,
+            bend_term,
             vertex_symmetry_loss(vertices, confidence, scene.normal, batch, options.symmetry_bias),
             image_symmetry_loss(
                 depth.straight, depth.mirrored, shown, on_object, self.views, len(batch), options.symmetry_bias
             ),
         ]
         return torch.stack(terms) * self.weights
+
+    def _smoothness(self, vertices: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """The Laplacian and the normal consistency loss."""
+        batch = self.scene.batch
+        if self.options.relative_smoothness:
+            return (
+                laplacian_change_loss(vertices, self.coarse_laplacian, batch),
+                excess_bend_loss(vertices, self.coarse_bends, batch),
+            )
+        return laplacian_loss(vertices, batch), normal_consistency_loss(vertices, batch)
 
 
 @dataclass(eq=False)

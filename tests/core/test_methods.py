@@ -206,7 +206,7 @@ def test_large_steps_at_the_ends_of_its_options(options):
 
 def test_returned_losses_belong_to_the_returned_mesh(method):
     weights = {"displacement": 7.0}
-    options = {"paper": {"weights": weights}, "large_steps": {"weights": weights | {"depth": 0.0}}}
+    options = {"paper": {"weights": weights, "depth": 0.0}, "large_steps": {"weights": weights | {"depth": 0.0}}}
     [found] = run(method, [ONE], steps=6, **options)
     moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
     # That of large-steps is in extents.
@@ -241,9 +241,9 @@ def test_stages_of_large_steps_go_from_the_whole_to_its_details():
     """With a long reach only, neighbours move together; with a short one at the end, less so."""
 
     def roughness(reach):
-        [found] = run("large-steps", [ONE], steps=30, large_steps={"reach": reach})
-        moved = found.vertices - ONE.mesh.vertices
-        ends = ONE.mesh.faces[:, :2]
+        [found] = run("large-steps", [LARGE], steps=30, large_steps={"reach": reach})
+        moved = found.vertices - LARGE.mesh.vertices
+        ends = LARGE.mesh.faces[:, :2]
         return (
             np.linalg.norm(moved[ends[:, 0]] - moved[ends[:, 1]], axis=1).mean() / np.linalg.norm(moved, axis=1).mean()
         )
@@ -312,6 +312,8 @@ def test_paper_exact_is_the_papers_settings():
     assert (exact.learning_rate, exact.sigma, exact.symmetry_bias) == (7e-5, 1e-4, 0.0005)
     assert not exact.zero_start
     assert not exact.log_space
+    assert not exact.relative_smoothness
+    assert exact.depth == 0
     assert all(exact.sigma_at(progress) == (1e-4, True) for progress in (0.0, 0.3, 1.0))
     assert load_method("refine").__module__ == "refine_batch.methods.refine"
 

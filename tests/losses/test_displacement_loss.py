@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from shapes import box, icosphere, soup
 
-from refine_batch.losses import displacement_loss
+from refine_batch.losses import depth_loss, displacement_loss
 from refine_batch.mesh.batch import MeshBatch
 
 MESHES = [box(), icosphere(1), soup(5, 4, 0)]
@@ -36,6 +36,20 @@ def test_gradient_is_twice_the_displacement_over_the_count():
 def test_nothing_moved_costs_nothing():
     batch = MeshBatch.of(MESHES)
     assert (displacement_loss(torch.zeros_like(batch.vertices), batch) == 0).all()
+
+
+def test_depth_counts_what_is_along_the_ray():
+    batch = MeshBatch.of(MESHES)
+    random = np.random.default_rng(2)
+    moved, ray = (torch.from_numpy(random.normal(size=batch.vertices.shape).astype(np.float32)) for _ in range(2))
+    ray = torch.nn.functional.normalize(ray, dim=-1)
+    expected = [
+        (np.einsum("vc,vc->v", moved[i, : len(m.vertices)].double(), ray[i, : len(m.vertices)].double()) ** 2).mean()
+        for i, m in enumerate(MESHES)
+    ]
+    np.testing.assert_allclose(depth_loss(moved, ray, batch), expected, rtol=1e-5)
+    across = torch.linalg.cross(ray, moved)
+    np.testing.assert_allclose(depth_loss(across, ray, batch), 0.0, atol=1e-12)
 
 
 def test_a_unit_step_along_one_axis_costs_a_third():

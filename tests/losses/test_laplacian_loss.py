@@ -9,7 +9,7 @@ import pytest
 import torch
 from shapes import box, double, fan, finite_difference, icosphere, jittered, soup, torus
 
-from refine_batch.losses import laplacian_loss
+from refine_batch.losses import laplacian_change_loss, laplacian_loss
 from refine_batch.losses.laplacian import laplacian, safe_norm
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
@@ -35,6 +35,17 @@ def test_polyhedra_with_known_answers():
     batch = MeshBatch.of([TETRAHEDRON, icosphere(0, radius=0.5)])
     expected = [4 / 3 * math.sqrt(3), 0.5 * (1 - 1 / math.sqrt(5))]
     np.testing.assert_allclose(laplacian_loss(batch.vertices, batch), expected, rtol=1e-5)
+
+
+def test_change_of_the_laplacian():
+    """None where a mesh is moved as a whole; of a scaled one, what the Laplacian itself changes by."""
+    meshes = [TETRAHEDRON, jittered(torus(), 0.02)]
+    batch = MeshBatch.of(meshes)
+    coarse = laplacian(batch.vertices, batch)
+    shifted = batch.vertices + torch.tensor([0.3, -0.1, 0.2])
+    np.testing.assert_allclose(laplacian_change_loss(shifted, coarse, batch), 0.0, atol=1e-6)
+    expected = [0.5 * np.linalg.norm(offsets(mesh), axis=1).mean() for mesh in meshes]
+    np.testing.assert_allclose(laplacian_change_loss(1.5 * batch.vertices, coarse, batch), expected, rtol=1e-4)
 
 
 def test_neighbours_listed_by_hand():

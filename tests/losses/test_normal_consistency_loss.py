@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import box, double, fan, finite_difference, icosphere, jittered, soup, torus
 
-from refine_batch.losses import normal_consistency_loss
+from refine_batch.losses import excess_bend_loss, normal_consistency_loss
+from refine_batch.losses.normal_consistency import bends
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 
@@ -48,6 +49,24 @@ def test_hinge_of_known_angle(angle):
     vertices = np.array([[0, 0, 0], [0, 1, 0], [-1, 0.5, 0], [math.cos(angle), 0.5, math.sin(angle)]])
     [found] = loss_of(Mesh(vertices, np.array([[0, 1, 2], [1, 0, 3]])))
     assert found == pytest.approx(1 - math.cos(angle), abs=2e-6)
+
+
+@given(st.floats(0, math.pi), st.floats(0, math.pi))
+def test_only_bends_beyond_the_coarse_ones_count(before, after):
+    def hinge(angle: float) -> Mesh:
+        tip = [math.cos(angle), 0.5, math.sin(angle)]
+        return Mesh(np.array([[0, 0, 0], [0, 1, 0], [-1, 0.5, 0], tip]), np.array([[0, 1, 2], [1, 0, 3]]))
+
+    batch, moved = MeshBatch.of([hinge(before)]), MeshBatch.of([hinge(after)]).vertices
+    [found] = excess_bend_loss(moved, bends(batch.vertices, batch), batch).tolist()
+    assert found == pytest.approx(max(0.0, math.cos(before) - math.cos(after)), abs=4e-6)
+
+
+def test_a_box_may_keep_its_edges():
+    batch = MeshBatch.of([box(), icosphere(1)])
+    coarse = bends(batch.vertices, batch)
+    assert (excess_bend_loss(batch.vertices, coarse, batch) == 0).all()
+    assert (excess_bend_loss(1.3 * batch.vertices, coarse, batch) < 1e-6).all()
 
 
 def test_boxes():
