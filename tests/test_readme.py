@@ -53,6 +53,25 @@ def test_every_command_shown_parses(words):
     assert command.make_context(words[0], words[1:], parent=context) is not None
 
 
+def test_the_map_names_every_part_and_nothing_else():
+    """Every row of the architecture's table is there, and every top-level module and package stands in one."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+    package = ROOT / "refine_batch"
+    for name in named:
+        assert (ROOT / name if name.startswith("jobs/") else package / name).exists(), name
+    parts = {path.name + "/" if path.is_dir() else path.name for path in package.iterdir() if path.name[0] not in "_."}
+    covered = {name if "/" not in name else name.split("/")[0] + "/" for name in named}
+    assert parts <= covered, parts - covered
+
+
+def test_the_picture_is_small_and_ends_in_words():
+    [(words, path)] = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", README)
+    assert len(words) > 40, "for those who cannot see it"
+    assert (ROOT / path).stat().st_size < 400_000
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_between_files_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ CORE_PACKAGES = ("figures", "losses", "mesh", "methods", "networks", "render")
 CLUSTER_AND_STORAGE = ("ray", "fsspec", "s3fs", "pyarrow")
 # Within a function, for those who name a URI.
 WHEN_ASKED_FOR = {("refine_batch.networks.weights", "fsspec")}
-ABOVE = ("io", "dataset", "results", "job", "cli")
+ABOVE = ("io", "dataset", "results", "job", "report", "nightly", "cli")
 
 
 def imports(path: Path) -> set[str]:
@@ -78,6 +78,19 @@ def test_no_cycles():
         pytest.fail(" → ".join(error.args[1]))
 
 
+# Above the core, each level over those before it.
+LEVELS = ("io", "dataset", "results", "job", "report", "nightly", "cli")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_import_downwards_only(level):
+    above = tuple(f"refine_batch.{name}" for name in LEVELS[LEVELS.index(level) + 1 :])
+    inside = f"refine_batch.{level}"
+    for name, imported in GRAPH.items():
+        if name == inside or name.startswith(f"{inside}."):
+            assert not [other for other in imported if other.startswith(above)], name
+
+
 def loaded_after(statement: str) -> set[str]:
     code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
@@ -89,6 +102,17 @@ def test_library_needs_neither_ray_nor_storage():
     assert "refine_batch.methods.refine" in found
     for name in ("ray", "pyarrow", "fsspec", "s3fs", "boto3", "botocore", "click"):
         assert name not in found
+
+
+def test_what_only_reads_an_output_needs_no_ray():
+    found = loaded_after("import refine_batch.report.report, refine_batch.cli.status, refine_batch.cli.export")
+    assert "refine_batch.results.live" in found
+    assert "ray" not in found
+
+
+def test_no_file_is_too_long_to_read():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
 def test_the_package_itself_waits_with_torch():
