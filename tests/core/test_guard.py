@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from refine_batch.guard import flipped_share, objection
+from refine_batch.guard import collapsed_share, enclosed_volume, flipped_share, objection
 from refine_batch.mesh import Mesh
 
 
@@ -32,6 +32,38 @@ def test_an_extent_that_changes_too_much_is_refused_by_name(box, axis, factor):
     reason = objection(box, Mesh(stretched, box.faces), 0.5, 0.9)
     assert reason is not None
     assert f"along {'xyz'[axis]}" in reason
+
+
+def test_a_mesh_that_agrees_already_is_left_alone(box):
+    reason = objection(box, Mesh(box.vertices * 1.01, box.faces), 0.95, 0.99)
+    assert reason is not None
+    assert "already agrees" in reason
+    assert "0.9500" in reason
+
+
+def test_the_volume_of_a_closed_mesh(box):
+    assert enclosed_volume(box) == pytest.approx(0.4)
+    assert enclosed_volume(Mesh(box.vertices + 10, box.faces)) == pytest.approx(0.4, rel=1e-4)
+    assert enclosed_volume(Mesh(box.vertices, box.faces[1:])) is None
+
+
+def test_a_volume_that_changes_too_much_is_refused(box):
+    thinner = Mesh(box.vertices * [0.55, 0.45, 0.45], box.faces)
+    assert "volume changed too much: 0.4 → 0.0446" in (objection(box, thinner, 0.5, 0.9) or "")
+    assert objection(box, Mesh(box.vertices * 1.4, box.faces), 0.5, 0.9) is None
+
+
+def test_a_surface_that_collapses_is_refused():
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    coarse = Mesh(ball.vertices, ball.faces)
+    gathered = ball.vertices.copy()
+    gathered[ball.vertices[:, 1] < -0.2] = [0, -1, 0]
+    refined = Mesh(gathered, ball.faces)
+    before = ball.area_faces
+    lost = before[trimesh.Trimesh(gathered, ball.faces, process=False).area_faces < 0.02 * before].sum() / before.sum()
+    assert 0.25 < lost < 0.5
+    assert collapsed_share(coarse, refined) == pytest.approx(lost, rel=1e-4)
+    assert f"{lost:.0%} of the surface collapsed" in (objection(coarse, refined, 0.5, 0.9) or "")
 
 
 def test_a_mesh_that_turns_over_is_refused(box):
