@@ -9,8 +9,10 @@ import numpy as np
 
 from refine_batch.mesh import Mesh
 
-# What a screen shows of a view of 300 pixels; 24 instances with three such meshes each stay well below 15 MB.
+# More than a view of 300 pixels shows.
 MAX_FACES = 10_000
+# Of positions and faces together: 24 instances with three such meshes each, and their pictures, stay below 15 MB.
+MAX_BYTES = 115_000
 _LEVELS = 65_535
 
 
@@ -29,9 +31,13 @@ def encode(mesh: Mesh, *, max_faces: int = MAX_FACES) -> dict[str, Any]:
     low = vertices[np.unique(faces)].min(axis=0) if len(faces) else np.zeros(3)
     size = np.maximum((vertices[np.unique(faces)].max(axis=0) if len(faces) else low) - low, 1e-12)
     steps = np.rint(np.clip((vertices - low) / size, 0.0, 1.0) * _LEVELS).astype("<u2")
-    # Repeated corners, as STL has them, become one; vertices of no face go.
-    steps, inverse = np.unique(steps[faces.reshape(-1)], axis=0, return_inverse=True)
-    faces = inverse.reshape(-1, 3)
+    steps, faces = _welded(steps, faces)
+    size_now = steps.nbytes + 6 * len(faces)
+    if size_now > MAX_BYTES:
+        # What could not be simplified enough, such as loose triangles, is thinned out: it is only looked at.
+        simplified = True
+        kept = np.linspace(0, len(faces) - 1, int(len(faces) * MAX_BYTES / size_now)).astype(np.int64)
+        steps, faces = _welded(steps, faces[kept])
     wide = len(steps) > _LEVELS
     return {
         "low": low.tolist(),
@@ -43,16 +49,18 @@ def encode(mesh: Mesh, *, max_faces: int = MAX_FACES) -> dict[str, Any]:
     }
 
 
+def _welded(steps: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Repeated corners, as STL has them, become one; vertices of no face go."""
+    found, inverse = np.unique(steps[faces.reshape(-1)], axis=0, return_inverse=True)
+    return found, inverse.reshape(-1, 3)
+
+
 def _decimated(vertices: np.ndarray, faces: np.ndarray, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
     import fast_simplification
 
     reduction = 1.0 - max_faces / len(faces)
     fewer, triangles = fast_simplification.simplify(vertices.astype(np.float32), faces.astype(np.int32), reduction)
-    triangles = np.asarray(triangles, np.int64)
-    # What cannot be simplified, such as loose triangles, is thinned out: it is there to be looked at only.
-    if len(triangles) > 1.2 * max_faces:
-        triangles = triangles[np.linspace(0, len(triangles) - 1, max_faces).astype(np.int64)]
-    return np.asarray(fewer, np.float64), triangles
+    return np.asarray(fewer, np.float64), np.asarray(triangles, np.int64)
 
 
 def _base64(array: np.ndarray) -> str:

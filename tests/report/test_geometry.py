@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from refine_batch.camera import Camera
 from refine_batch.mesh import Mesh
-from refine_batch.report.geometry import MAX_FACES, encode
+from refine_batch.report import pictures
+from refine_batch.report.geometry import MAX_BYTES, MAX_FACES, encode
+from refine_batch.report.page import SCRIPTS, _asset
 
 
 def decoded(made):
@@ -42,8 +45,24 @@ def test_flat_and_degenerate_meshes(vertices):
     assert np.allclose(shown[faces[0]], vertices, atol=2 / 65_535)
 
 
-def test_loose_triangles_stay_within_bounds():
+@pytest.mark.parametrize("triangles", [11_000, 100_000])
+def test_loose_triangles_stay_within_bounds(triangles):
     random = np.random.default_rng(0)
-    vertices = random.normal(size=(3 * 200_000, 3)).astype(np.float32)
+    vertices = random.normal(size=(3 * triangles, 3)).astype(np.float32)
     made = encode(Mesh(vertices, np.arange(len(vertices), dtype=np.int32).reshape(-1, 3)))
-    assert len(made["vertices"]) + len(made["faces"]) < 400_000
+    assert made["of"] == triangles
+    assert len(decoded(made)[1]) > 4000
+    assert len(made["vertices"]) + len(made["faces"]) <= MAX_BYTES * 4 / 3 * 1.02
+
+
+def test_24_instances_stay_below_15_mb():
+    """Whatever the meshes: three of each, and pictures as large as noise makes them."""
+    random = np.random.default_rng(0)
+    noise = random.integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    mask = random.random((600, 600)) < 0.5
+    vertices, faces = (random.uniform(-0.5, 0.5, (600, 3)), random.integers(0, 600, (400, 3)))
+    mesh = Mesh(vertices.astype(np.float32), faces.astype(np.int32))
+    silhouettes = 2 * len(pictures.overlay(mesh, Camera(30, 20, 2.0), mask, pictures.COARSE))
+    shown = len(pictures.photo(noise, mask)) + silhouettes + 3 * MAX_BYTES * 4 / 3
+    libraries = sum(len(_asset(name)) for name in SCRIPTS)
+    assert 24 * (shown + 20_000) + libraries < 15e6
