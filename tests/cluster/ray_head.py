@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-# A busy machine may need longer than Ray's 30 s to start a node.
-ENVIRONMENT = {"RAY_AUTH_MODE": "disabled", "RAY_raylet_start_wait_time_s": "150"}
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    # A busy machine may need longer than Ray grants a node and its dashboard to start.
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
+}
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,14 @@ def ray_head(
             finally:
                 process.terminate()
                 try:
-                    process.wait(30)
+                    process.wait(120)
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()
 
 
 def wait_for(port: int, process: subprocess.Popen, log) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 400
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

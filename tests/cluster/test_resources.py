@@ -12,7 +12,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.job import driver
 from refine_batch.job.options import RunOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 CONFIG = RefineConfig(method="stub_methods:slow", image_size=32, figure_samples=100)
 HEAD = {
     "num_cpus": 0,
@@ -43,7 +43,7 @@ class Watcher:
 def patience():
     """Ray gives a new node 30 s to start, which a busy machine may need twice."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_raylet_start_wait_time_s", "150")
+        patch.setenv("RAY_raylet_start_wait_time_s", "300")
         yield
 
 
@@ -89,7 +89,7 @@ class Run(threading.Thread):
     def run(self):
         self._outcome = driver.run(*self._arguments, reporter=self.watcher)
 
-    def finished(self, timeout=240):
+    def finished(self, timeout=600):
         """The rows, once all are there."""
         self.join(timeout)
         assert self._outcome is not None, "the run failed or did not end"
@@ -99,9 +99,9 @@ class Run(threading.Thread):
         return rows
 
     def until(self, condition, what):
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 240
         while not condition():
-            assert time.monotonic() < deadline, f"{what} within 90 s; {self.watcher.told}"
+            assert time.monotonic() < deadline, f"{what} within 240 s; {self.watcher.told}"
             assert self.is_alive(), f"the run ended before {what}"
             time.sleep(0.1)
 
