@@ -9,26 +9,31 @@ from refine_batch.figures.sampling import has_area, sample_surface
 from refine_batch.instance import SymmetryAxis
 from refine_batch.mesh import Mesh
 
-# A coarse mesh of a symmetric object is about 0.02 to 0.04 (in extents) from its mirror image, of an asymmetric one
-# mostly more than 0.06.
+# A coarse mesh of a symmetric object is about 0.02 to 0.04 (in extents) from its mirror image.
 SYMMETRIC = 0.05
+# An object that is symmetric in part (a corner sofa, about 0.08) is still helped by a plane: confidence leaves out the
+# rest. Beyond this no plane is.
+PARTLY = 0.12
+# By how much another plane must be better than z's to be taken for it.
+MARGIN = 1.4
 _SAMPLES = 3000
 
 
 def find_symmetry_axis(mesh: Mesh, seed: int = 0) -> SymmetryAxis:
     """The normal of the plane through the origin in which the mesh is nearly its own mirror image.
 
-    z, the default of the field, wherever it qualifies; else the better of x and y; `none` where no plane does.
+    z, the default of the field, wherever the mesh is symmetric in it or no other plane is clearly better; `none` where
+    no plane does.
     """
     if not has_area(mesh):
         return "none"
     asymmetries = {axis: asymmetry(mesh, axis, seed) for axis in ("x", "y", "z")}
-    if asymmetries["z"] <= SYMMETRIC:
+    best = min(asymmetries.values())
+    if asymmetries["z"] <= max(SYMMETRIC, min(PARTLY, MARGIN * best)):
         return "z"
-    best = min(asymmetries, key=lambda axis: asymmetries[axis])
-    if asymmetries[best] > SYMMETRIC:
+    if best > PARTLY:
         return "none"
-    return "x" if best == "x" else "y"
+    return "x" if asymmetries["x"] == best else "y"
 
 
 def asymmetry(mesh: Mesh, axis: str, seed: int = 0) -> float:

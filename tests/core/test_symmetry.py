@@ -34,6 +34,9 @@ def turned(mesh: Mesh, axes: tuple[int, int, int]) -> Mesh:
         (Mesh(CORNER.vertices * 100, CORNER.faces), "y"),
         (Mesh(icosphere(2).vertices + np.array([0.3, 0.0, 0.3], np.float32), icosphere(2).faces), "y"),
         (Mesh(icosphere(2).vertices + 0.3, icosphere(2).faces), "none"),
+        # Shifted by a little in z: a plane that holds in part, while x and y hold no better.
+        (Mesh(icosphere(2).vertices + 0.04, icosphere(2).faces), "z"),
+        (Mesh(icosphere(2).vertices + np.array([0.0, 0.04, 0.04], np.float32), icosphere(2).faces), "x"),
         (Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]])), "none"),
     ],
 )

@@ -1,0 +1,138 @@
+"""Cameras: what correcting a wrong one is worth, and how near an estimated one comes, on synthetic objects.
+
+    python benchmarks/cameras.py correction     # --refine-camera off and on, cameras off by 0 to 10 degrees and 20 %
+    python benchmarks/cameras.py estimation     # rows without a camera
+
+`correction` refines two kinds of mesh: what a single-view method made (`coarse`), and the ground truth itself, finely
+triangulated (`exact`), which a wrong camera must not harm. `estimation` gives the angle between true and estimated
+direction, the least over the turns about the vertical under which the object is itself, and the refined Chamfer
+distance beside that with the true camera. The guard is on throughout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from dataclasses import replace
+
+import numpy as np
+import torch
+import trimesh
+from scipy.spatial import cKDTree
+
+from refine_batch import Camera, Instance, Mesh, RefineConfig, refine
+from refine_batch.camera import angle_between
+from refine_batch.dataset.synth import make_instance
+from refine_batch.figures.sampling import sample_surface
+
+# Degrees and share of the distance by which the given camera is off.
+OFF_BY = ((0, 0.0), (2, 0.05), (4, 0.1), (6, 0.1), (10, 0.2))
+# A turned object is itself where its surface is this near, in extents (synthetic objects have an extent of 1).
+SAME = 0.02
+
+
+def instance(index: int, exact: bool = False) -> Instance:
+    made = make_instance(index)
+    mesh = made.coarse
+    if exact:
+        truth = trimesh.Trimesh(made.ground_truth.vertices, made.ground_truth.faces, process=False)
+        fine = truth.subdivide_to_size(0.06)
+        mesh = Mesh(fine.vertices, fine.faces)
+    image, mask = made.image[..., :3].copy(), made.image[..., 3] > 0
+    return Instance(made.instance_id, mesh, image, mask, made.camera, ground_truth=made.ground_truth)
+
+
+def displaced(camera: Camera, degrees: float, share: float, random: np.random.Generator) -> Camera:
+    """A camera that stands `degrees` away in some direction, nearer or farther by `share`."""
+    where = random.uniform(0, 2 * np.pi)
+    factor = (1 + share) ** random.choice([-1, 1])
+    azimuth = camera.azimuth + degrees * math.cos(where) / math.cos(math.radians(camera.elevation))
+    return replace(
+        camera,
+        azimuth=azimuth,
+        elevation=camera.elevation + degrees * math.sin(where),
+        distance=camera.distance * factor,
+    )
+
+
+def correction(count: int) -> None:
+    print("| mesh | camera off by | --refine-camera | corrected | error after, median | Chamfer mean | worse |")
+    print("|---|---|---|---|---|---|---|")
+    for exact in (True, False):
+        for degrees, share in OFF_BY:
+            for correct in (False, True):
+                random = np.random.default_rng(0)
+                config = RefineConfig(method="large-steps", refine_camera=correct)
+                results, angles = [], []
+                for i in range(count):
+                    given = instance(i, exact)
+                    wrong = displaced(given.camera, degrees, share, random)
+                    [result] = refine([replace(given, camera=wrong)], config)
+                    results.append(result)
+                    angles.append(angle_between(result.camera, given.camera))
+                before = [r.before.chamfer_l2 for r in results]
+                after = [r.after.chamfer_l2 for r in results]
+                worse = statistics.mean(a > 1.01 * b for b, a in zip(before, after, strict=True))
+                corrected = statistics.mean(r.camera_source == "corrected" for r in results)
+                print(
+                    f"| {'exact' if exact else 'coarse'} | {degrees}°, {share:.0%} | {'on' if correct else 'off'} "
+                    f"| {corrected:.0%} | {statistics.median(angles):.1f}° "
+                    f"| {statistics.mean(before):.2f} → {statistics.mean(after):.2f} | {worse:.0%} |",
+                    flush=True,
+                )
+
+
+def own_turns(mesh: Mesh) -> list[int]:
+    """Degrees about the vertical by which the object can be turned and be itself."""
+    points, tree = sample_surface(mesh, 4000, 1), cKDTree(sample_surface(mesh, 20_000, 2))
+    turns = []
+    for degrees in range(0, 360, 15):
+        a = math.radians(degrees)
+        turn = np.array([[math.cos(a), 0, math.sin(a)], [0, 1, 0], [-math.sin(a), 0, math.cos(a)]])
+        if math.sqrt((tree.query(points @ turn)[0] ** 2).mean()) < SAME:
+            turns.append(degrees)
+    return turns or [0]
+
+
+def estimation(count: int) -> None:
+    config = RefineConfig(method="large-steps")
+    errors, distances, true, estimated, coarse = [], [], [], [], []
+    for i in range(count):
+        given = instance(i)
+        [known], [unknown] = refine([given], config), refine([replace(given, camera=None)], config)
+        found = unknown.camera
+        turned = [replace(found, azimuth=found.azimuth + t) for t in own_turns(given.ground_truth)]
+        errors.append(min(angle_between(camera, given.camera) for camera in turned))
+        distances.append(abs(found.distance / given.camera.distance - 1))
+        coarse.append(known.before.chamfer_l2)
+        true.append(known.after.chamfer_l2)
+        estimated.append(unknown.after.chamfer_l2)
+        print(
+            f"{given.instance_id}: {errors[-1]:.1f}°, {coarse[-1]:.2f} → {true[-1]:.2f} with the true camera, "
+            f"{estimated[-1]:.2f} with the estimated one",
+            flush=True,
+        )
+    ratios = [e / t for e, t in zip(estimated, true, strict=True)]
+    quartiles = statistics.quantiles(errors, n=4)
+    print(f"angle: median {quartiles[1]:.1f}°, quartiles {quartiles[0]:.1f}° and {quartiles[2]:.1f}°")
+    print(f"distance: median error {statistics.median(distances):.1%}")
+    print(f"Chamfer: coarse {statistics.mean(coarse):.2f}, true camera {statistics.mean(true):.2f}, estimated ", end="")
+    print(f"{statistics.mean(estimated):.2f}; ratio of the two: median {statistics.median(ratios):.3f}, ", end="")
+    print(f"geometric mean {statistics.geometric_mean(ratios):.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=["correction", "estimation"])
+    parser.add_argument("--count", type=int, help="synthetic instances (correction: 12, estimation: 40)")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.study == "correction":
+        correction(arguments.count or 12)
+    else:
+        estimation(arguments.count or 40)
+
+
+if __name__ == "__main__":
+    main()
