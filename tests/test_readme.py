@@ -8,9 +8,13 @@ from pathlib import Path
 
 import click
 import duckdb
+import numpy as np
 import pytest
+import trimesh
 from result_rows import put, result
 
+import refine_batch
+from refine_batch import RefineConfig
 from refine_batch.cli import main
 from refine_batch.io.storage import Storage
 from refine_batch.results.schema import RESULT_SCHEMA
@@ -70,6 +74,34 @@ def test_the_picture_is_small_and_ends_in_words():
     [(words, path)] = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", README)
     assert len(words) > 40, "for those who cannot see it"
     assert (ROOT / path).stat().st_size < 400_000
+
+
+def test_the_library_is_used_as_shown(monkeypatch, capsys):
+    """Two small steps instead of the default's four hundred; all else as it stands."""
+    box = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide()
+    [example] = blocks("python")
+    quick = RefineConfig(steps=2, image_size=64, figure_samples=100)
+    full = refine_batch.refine
+    monkeypatch.setattr(refine_batch, "refine", lambda instances: full(instances, quick), raising=False)
+    mask = np.zeros((64, 64), bool)
+    mask[20:44, 20:44] = True
+    inputs = {
+        "vertices": box.vertices.astype(np.float32),
+        "faces": box.faces.astype(np.int32),
+        "image": np.full((64, 64, 3), 128, np.uint8),
+        "mask": mask,
+    }
+    exec(example, inputs)
+    status, before, after = capsys.readouterr().out.split()
+    assert status in ("refined", "kept")
+    assert 0 < float(before) <= float(after) <= 1
+
+
+def test_every_make_target_shown_exists():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL):
+            assert set(re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)) <= set(targets)
 
 
 @pytest.mark.parametrize("page", PAGES)
