@@ -37,7 +37,7 @@ def instance(index: int, exact: bool = False) -> Instance:
     mesh = made.coarse
     if exact:
         truth = trimesh.Trimesh(made.ground_truth.vertices, made.ground_truth.faces, process=False)
-        fine = truth.subdivide_to_size(0.06)
+        fine = truth.subdivide_to_size(0.12)
         mesh = Mesh(fine.vertices, fine.faces)
     image, mask = made.image[..., :3].copy(), made.image[..., 3] > 0
     return Instance(made.instance_id, mesh, image, mask, made.camera, ground_truth=made.ground_truth)
