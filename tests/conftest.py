@@ -20,6 +20,8 @@ install_import_hook(shape_checks.CHECKED, "shape_checks.check")
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
+pytest_plugins = ["ray_fixtures"]
+
 _numbers = itertools.count()
 
 

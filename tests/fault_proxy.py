@@ -15,14 +15,14 @@ ERRORS = {
     "500": _ERROR.format("InternalError", "We encountered an internal error. Please try again.").encode(),
     "503": _ERROR.format("SlowDown", "Please reduce your request rate.").encode(),
 }
-FAULTS = ("503", "500", "403", "torn", "stall", "reset", "lost-answer")
+FAULTS = ("503", "500", "403", "torn", "stall", "reset", "lost-answer", "late-answer")
 
 
 class FaultProxy:
     """Forwards to `target`; `fault(method, path, number)` names what happens to a request, None for nothing.
 
     `requests` lists (method, path, fault) in order; `number` counts from 0. `lost-answer` performs the request and then
-    drops the connection. `delay` seconds are added to every request.
+    drops the connection, `late-answer` performs it and then stalls. `delay` seconds are added to every request.
     """
 
     def __init__(self, target: str, fault: Callable[[str, str, int], str | None] | None = None, delay: float = 0.0):
@@ -67,7 +67,9 @@ class FaultProxy:
                     self._answer(int(fault), {"Content-Type": "application/xml"}, ERRORS[fault])
                     return
                 status, headers, answer = self._forward(body)
-                if fault == "lost-answer":
+                if fault == "late-answer":
+                    proxy._stopping.wait(60)
+                if fault in ("lost-answer", "late-answer"):
                     self.close_connection = True
                     self.connection.close()
                     return

@@ -47,6 +47,9 @@ def test_listing_sees_what_is_there_now(storage):
     other = Storage(storage.uri, storage.s3_endpoint)
     other.write("results/3.parquet", b"new")
     assert len(storage.list("results")) == 4
+    assert [f.path for f in storage.list("results", "2.par")] == ["results/2.parquet"]
+    assert [f.path for f in storage.list("", "results-other/1")] == ["results-other/1"]
+    assert storage.list("results", "4") == []
     assert [f.path for f in storage.child("results").list()] == [f"{n}.parquet" for n in range(4)]
 
 

@@ -22,6 +22,8 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Actors without a GPU are told their device; Ray's announcement of a changed default is not the user's concern.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # A call that comes too late must not connect to whatever cluster there is.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Under `uv run` Ray would rebuild the environment in every worker.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
 }

@@ -167,3 +167,17 @@ def test_a_fault_that_every_batch_would_meet_ends_the_run_at_once():
     ledger = ledger_of(Batch(tasks("a")))
     assert ledger.faulted(ledger.take(), Fault(ErrorKind.INTERNAL, "there are no such weights", fatal=True)) is None
     assert ledger.hopeless() == "there are no such weights"
+
+
+def test_a_batch_that_was_stored_all_the_same_is_a_finished_one():
+    ledger = ledger_of(Batch(tasks("a", "b")), Batch(tasks("c", "d")))
+    ledger.faulted(Batch(tasks("x")), DIED)
+    batch = ledger.take()
+    assert ledger.recovered([ok("a"), ok("b")], None, DIED) is None
+    assert (ledger.counts["refined"], ledger.faults[ErrorKind.PROCESS_DIED]) == (2, 2)
+    assert names(batch) == ["x"]
+
+    ledger.recovered([ok("c")], Batch(tasks("d")), DIED)
+    assert ledger.counts["refined"] == 3
+    again = ledger.take()
+    assert (names(again), again.tries) == (["d"], 1)

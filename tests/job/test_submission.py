@@ -59,7 +59,7 @@ def test_a_submitted_job_refines_is_stopped_and_goes_on(tmp_path, head):
     ids = [f"i{number:02}" for number in range(12)]
     manifest, output = write_manifest(tmp_path, ids), tmp_path / "out"
     client = connected(JobSubmissionClient, head)
-    stubs = str(Path(__file__).parent)
+    stubs = str(ROOT / "tests")
 
     def submit(method):
         return client.submit_job(

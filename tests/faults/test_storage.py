@@ -1,0 +1,138 @@
+"""A real S3 server behind a proxy that fails as stores and networks do; a full disk; damaged files."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fault_proxy import FaultProxy
+from tiny_dataset import result_rows
+from trial import BATCH, Trial
+
+from refine_batch.io.storage import Storage, StorageError
+from refine_batch.results import compact as compaction
+
+pytestmark = pytest.mark.slow
+TRANSIENT = ["503", "500", "reset", "torn", "lost-answer", "stall"]
+
+
+def every(number, fault):
+    """That fault for one request in `number`, each time another one."""
+    return lambda method, path, count: fault if count % number == 3 else None
+
+
+@pytest.mark.usefixtures("ray_connection")
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_a_store_that_fails_now_and_then(s3_trial, fault):
+    """Inputs stay local: what fails is the lock, the listing, the parts, the record."""
+    # A stall lasts until the client gives up: half a minute each.
+    with FaultProxy(s3_trial.output.s3_endpoint, every(20 if fault == "stall" else 5, fault)) as proxy:
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint)
+    assert Counter(met for *_, met in proxy.requests)[fault] >= 2
+    assert (outcome.exit_status, outcome.record.outcome) == (0, "finished"), outcome.record.message
+    assert outcome.record.totals["faults"] == 0, "storage retries by itself: no batch is refined twice"
+    s3_trial.check()
+    assert [record["outcome"] for record in s3_trial.records()] == ["finished"]
+
+
+@pytest.mark.usefixtures("ray_connection")
+@pytest.mark.parametrize("fault", ["503", "403"])
+def test_a_store_that_stays_away_ends_the_run_and_the_next_one_does_the_rest(s3_trial, fault):
+    """After the first two parts nothing can be written to the results any more."""
+    stored = []
+
+    def failing(method, path, _):
+        if method == "PUT" and "/results/" in path:
+            if len(stored) >= 2:
+                return fault
+            stored.append(path)
+        return None
+
+    with FaultProxy(s3_trial.output.s3_endpoint, failing) as proxy:
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint, actors=1)
+    assert (outcome.exit_status, outcome.record.outcome) == (1, "failed")
+    assert "written" in outcome.record.message
+    assert outcome.record.counts["refined"] == len(s3_trial.rows()) == 2 * BATCH
+
+    undone = len(s3_trial.ids) - 2 * BATCH
+    second = s3_trial.run()
+    assert (second.exit_status, second.record.skipped) == (0, 2 * BATCH)
+    s3_trial.check(repeated=3 * undone)
+
+
+FULL_DISK = """
+mkdir {place}
+mount -t tmpfs -o size=100k tmpfs {place}
+{run}; echo "full: $?"
+cp -r {place} {first}
+mount -o remount,size=50m {place}
+{run}; echo "larger: $?"
+cp -r {place} {second}
+"""
+
+
+def test_a_full_disk_ends_the_run_and_the_next_one_does_the_rest(make_trial, ray_folder, processes):
+    """A real file system of 100 kB, in a namespace of its own."""
+    can = shutil.which("unshare") and subprocess.run(
+        ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
+    )
+    if not can or can.returncode:
+        pytest.skip("this system does not let its users mount")
+    trial: Trial = make_trial()
+    place, first, second = (trial.folder / name for name in ("out", "first", "second"))
+    run = shlex.join(trial.command("--actors", "1"))
+    script = FULL_DISK.format(place=place, first=first, second=second, run=run)
+    text, log = processes.start(["unshare", "-rm", "bash", "-ec", "set +e;" + script]).communicate(timeout=280)
+    assert ("full: 1" in text, "larger: 0" in text) == (True, True), text + log
+    assert "the disk is full" in text + log
+    assert "Traceback" not in text + log
+    assert 0 < len(result_rows(first)) < len(trial.ids)
+    trial.output = Storage(str(second))
+    trial.check(repeated=3 * len(trial.ids))
+
+
+@pytest.mark.usefixtures("ray_connection")
+def test_a_damaged_part_is_named_and_nothing_is_started(trial):
+    assert trial.run(limit=4).exit_status == 0
+    part = max((trial.folder / "out" / "results").glob("*.parquet"))
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-100])
+    with pytest.raises(StorageError, match=part.name):
+        trial.run()
+    part.write_bytes(whole)
+    assert trial.run().exit_status == 0
+    trial.check()
+
+
+@pytest.mark.usefixtures("ray_connection")
+@pytest.mark.parametrize("place", ["local", "s3"])
+def test_a_killed_compaction_is_finished_by_the_next_run(place, request, monkeypatch):
+    """It dies between the put of the merged part and the removal of its sources."""
+    trial: Trial = request.getfixturevalue("trial" if place == "local" else "s3_trial")
+    assert trial.run(limit=6).exit_status == 0
+
+    clear, cleared = compaction._clear, []
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    def clear_once(storage):
+        cleared.append(storage)
+        die() if len(cleared) > 1 else clear(storage)
+
+    with monkeypatch.context() as patch:
+        if place == "local":
+            patch.setattr(compaction, "_clear", clear_once)
+        else:
+            patch.setattr(Storage, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            compaction.compact(trial.output)
+    trial.output.delete("lock.json")  # of a process that is gone
+    assert trial.run().exit_status == 0
+    trial.check()
+    assert [part.path for part in trial.output.list("results") if "stack" in part.path]
+    assert not Path(trial.output.path_of(".results-next")).exists()
