@@ -10,6 +10,7 @@ from refine_batch.job.actor import Assignment
 from refine_batch.job.aftermath import Aftermath
 from refine_batch.job.batch import Batch, RowOutcome
 from refine_batch.job.cluster import Cluster, Request, describe
+from refine_batch.job.demand import Demand
 from refine_batch.job.ledger import PATIENCE, Ledger
 from refine_batch.job.metrics import DriverMetrics
 from refine_batch.job.options import RunOptions
@@ -25,8 +26,6 @@ GPU_BATCH, CPU_BATCH = 64, 4
 BATCHES_PER_ACTOR = 4
 # Failures told one by one; the rest are in the output.
 FAILURES_TOLD = 20
-# Actors that a run of its own choosing asks for beyond the room there is; how far a cluster grows is its autoscaler's.
-ASKED_BEYOND = 64
 NODES_EVERY = 5.0
 POLL = 0.2
 
@@ -66,7 +65,7 @@ class Dispatch:
         self._nodes = cluster.nodes()
         self._draining: frozenset[str] = frozenset()
         self._nodes_at = time.monotonic()
-        self._slots_before, self._hope_until = -1, 0.0
+        self._demand = Demand(options.actors, grows=not cluster.own, node_start=options.start_timeout)
         self._batch_size = self._choose_batch_size()
         self.ledger = Ledger(self._fresh, stop_on_failures_alike=options.max_failed_fraction < 1)
         self.tally = Tally()
@@ -145,7 +144,7 @@ class Dispatch:
         if self._options.batch_size != "auto":
             return self._options.batch_size
         largest = GPU_BATCH if self._request.gpus else CPU_BATCH
-        share = math.ceil((self._rows - self._plan.skipped) / (self._room() * BATCHES_PER_ACTOR))
+        share = math.ceil((self._rows - self._plan.skipped) / (self._demand.room(self._slots()) * BATCHES_PER_ACTOR))
         return max(1, min(largest, share))
 
     def _fresh(self) -> Batch | None:
@@ -163,26 +162,12 @@ class Dispatch:
         staying = [resources for node, resources in self._nodes.items() if node not in self._draining]
         return self._request.slots(staying)
 
-    def _room(self) -> int:
-        """How many actors are wanted of the cluster as it is."""
-        return max(1, self._slots() if self._options.actors == "auto" else self._options.actors)
-
-    def _target(self) -> int:
-        if self._options.actors != "auto":
-            return self._options.actors
-        slots = self._slots()
-        if slots != self._slots_before:
-            self._slots_before, self._hope_until = slots, time.monotonic() + self._options.start_timeout
-        # What an autoscaler goes by is actors that wait for a node: Ray tells nobody how far it would go. Where nothing
-        # comes of them in the time a node takes to start, the cluster is as large as it gets.
-        hope = 0 if self._cluster.own or time.monotonic() > self._hope_until else ASKED_BEYOND
-        return max(1, slots + hope)
-
     def _scale(self) -> None:
         upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
         waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
-        self._pool.scale(min(self._target(), len(self._pool.of("busy", "unsure")) + waiting))
-        self.ledger.patience = PATIENCE + 3 * self._room()
+        slots = self._slots()
+        self._pool.scale(min(self._demand.target(slots), len(self._pool.of("busy", "unsure")) + waiting))
+        self.ledger.patience = PATIENCE + 3 * self._demand.room(slots)
 
     def _hand_out(self) -> None:
         for worker in self._pool.of("idle"):

@@ -26,7 +26,8 @@ class RunOptions(BaseModel):
     actors: Count | Literal["auto"] = Field(
         "auto",
         description="Refining processes. auto: one per GPU (or share of one), or one per --cpus-per-actor CPUs, "
-        "following the cluster as it grows and shrinks. On a cluster that scales up from nothing give a number.",
+        "following the cluster as it grows and shrinks, and asking for more than there is room for where an autoscaler "
+        "may bring it.",
     )
     gpus_per_actor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = Field(
         None,

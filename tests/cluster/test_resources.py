@@ -150,3 +150,32 @@ def test_nodes_that_join_are_used_and_those_that_leave_are_done_without(head, no
     rows = run.finished()
     assert done < len(rows)
     assert {row["attempts"] for row in rows} == {1}, "the node was to blame, not its rows"
+
+
+def wanted(address):
+    """How many bundles of resources Ray reports as asked for and not to be had: what its autoscaler goes by."""
+    from ray._raylet import GcsClient
+    from ray.autoscaler.v2.sdk import get_cluster_resource_state
+
+    state = get_cluster_resource_state(GcsClient(address))
+    return [
+        (dict(demand.request.resources_bundle), demand.count)
+        for demand in state.pending_resource_requests
+        if demand.count
+    ]
+
+
+def test_a_cluster_that_scales_up_from_nothing_is_asked_for_more_than_one_node(head, nodes, tmp_path):
+    run = Run(head, tmp_path, 60, gpus_per_actor=0.5)
+    run.until(lambda: sum(count for _, count in wanted(head.address)) > 10, "a demand for more than one actor")
+    assert [bundle for bundle, _ in wanted(head.address)] == [{"CPU": 1.0, "GPU": 0.5}]
+    # An autoscaler with a limit of three actors on two nodes, which brings one after the other.
+    nodes(num_cpus=1, num_gpus=1)
+    run.until(lambda: run.watcher.now == 1, "an actor on the first node")
+    assert wanted(head.address), "nothing is asked for any more"
+    nodes(num_cpus=2, num_gpus=1)
+    run.until(lambda: run.watcher.now == 3, "three actors on two nodes")
+    run.finished()
+    assert run.watcher.most == 3
+    # Nothing is left behind that would keep nodes or bring new ones.
+    assert wanted(head.address) == []
