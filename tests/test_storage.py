@@ -303,3 +303,9 @@ def test_other_fsspec_stores_work():
     assert [f.path for f in storage.list()] == ["a/b", "c"]
     storage.delete("a/b", "c", "d")
     assert storage.list() == []
+
+
+def test_a_password_in_a_bucket_s_place_is_not_shown(aws_environment):
+    with pytest.raises(StorageError, match="cannot read") as caught:
+        fetch("s3://user:geheim@bucket/file", s3_endpoint="http://127.0.0.1:9")
+    assert "geheim" not in str(caught.value)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from refine_batch.errors import RefineBatchError
 from refine_batch.io import local, remote
 from refine_batch.io.retry import retrying
-from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve
+from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve, user_of
 
 if TYPE_CHECKING:
     import fsspec
@@ -291,17 +291,21 @@ def failure(verb: str, uri: str, error: Exception) -> Exception:
     if isinstance(error, FileNotFoundError) and verb != "write" and not bucket_is_missing:
         return FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri))
     kind = AccessDeniedError if isinstance(error, PermissionError) else StorageError
-    return kind(f"cannot {verb} {redact_uri(uri)}: {_reason(error)}")
+    return kind(f"cannot {verb} {redact_uri(uri)}: {_reason(error, uri)}")
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, uri: str) -> str:
+    def shown(text: str) -> str:
+        # What stands between the scheme and an @ may come back without the scheme that tells it for what it is.
+        return redact(text).replace(f"{user_of(uri)}@", "***@") if user_of(uri) else redact(text)
+
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "the disk is full"
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
         return "no credentials were found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the node a role"
     if isinstance(error, PermissionError):
-        return f"access denied ({redact(error.strerror or str(error) or 'no reason given')})"
+        return f"access denied ({shown(error.strerror or str(error) or 'no reason given')})"
     if remote.timed_out(error):
         return "the store did not answer in time"
-    text = redact(getattr(error, "strerror", None) or str(error)) or type(error).__name__
+    text = shown(getattr(error, "strerror", None) or str(error)) or type(error).__name__
     return " ".join(text.split())[:300]

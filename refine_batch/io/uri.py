@@ -103,6 +103,12 @@ def parent(uri: str) -> str:
     return f"{name}://{head}" if slash else uri
 
 
+def user_of(uri: str) -> str:
+    """What stands between the scheme and an `@`: a user, and perhaps a password; empty where there is none."""
+    authority = uri[len(scheme(uri)) + len("://") :].partition("/")[0] if scheme(uri) else ""
+    return authority.rpartition("@")[0]
+
+
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
 _QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]+")
 _NAMED = re.compile(
