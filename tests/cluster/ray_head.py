@@ -17,7 +17,9 @@ from typing import Any
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
-    # A busy machine may need longer than Ray grants a node and its dashboard to start.
+    # A busy machine may need longer than Ray grants a node and its dashboard to start, and to answer.
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_health_check_failure_threshold": "20",
     "RAY_raylet_start_wait_time_s": "300",
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
 }
