@@ -155,7 +155,7 @@ def test_each_is_a_failed_row_and_its_neighbours_are_refined(tmp_path, visitors)
     assert not [path for path in asked if path != "/mesh.obj?X-Amz-Signature=abcdef0123"], "a mesh file made it ask"
     made = everything(tmp_path) - before
     assert {path.partition("/")[0] for path in made} == {"out"}
-    assert all(part.count("/") == 2 and ".." not in part for part in made if part.startswith("out/results"))
+    assert all(part.count("/") == 2 and ".." not in part for part in made if part.startswith("out/results/"))
     record = next((tmp_path / "out" / "runs").iterdir()).read_text()
     for text in (log.getvalue(), record, str(rows)):
         assert "geheim" not in text
