@@ -119,8 +119,10 @@ def test_a_job_is_followed_stopped_midway_resubmitted_and_finishes(tmp_path, hea
     assert 0 < len(result_rows(output)) < len(IDS)
 
     finished = jobs.submit(script, *arguments)
-    log = jobs.followed(finished)
-    assert jobs.ended(finished) == "SUCCEEDED", log
+    followed = jobs.followed(finished)
+    assert jobs.ended(finished) == "SUCCEEDED", followed
+    assert " rows" in followed
+    log = jobs.client.get_job_logs(finished)
     assert f"{len(IDS)}/{len(IDS)} rows" in log
     assert sorted(row["instance_id"] for row in result_rows(output)) == IDS
     records = RunRecord.load_all(output)
