@@ -98,6 +98,10 @@ def job_faults(spec: dict[str, Any]) -> list[str]:
         faults.append("RAY_JOB_STOP_WAIT_TIME_S is no text, or longer than the head pod's own grace period")
     if spec["ttlSecondsAfterFinished"] > 3600:
         faults.append("an idle cluster is kept for more than an hour")
+    groups = spec["rayClusterSpec"]["workerGroupSpecs"]
+    pods = [group["template"]["spec"]["containers"][0]["resources"]["limits"] for group in groups]
+    if any("nvidia.com/gpu" in limits for limits in pods) and "--gpus-per-actor" not in spec["entrypoint"]:
+        faults.append("a cluster without workers shows no GPU, so none would be asked for")
     return faults + cluster_faults(spec["rayClusterSpec"])
 
 

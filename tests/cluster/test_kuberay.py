@@ -86,6 +86,7 @@ def test_the_schema_finds_misspelt_and_mistyped_fields(change):
         (set_to(("runtimeEnvYAML",), 'env_vars: {RAY_JOB_STOP_WAIT_TIME_S: "600"}'), "grace period"),
         (set_to(("runtimeEnvYAML",), "env_vars: {RAY_JOB_STOP_WAIT_TIME_S: 60}"), "no text"),
         (set_to(("ttlSecondsAfterFinished",), 90_000), "idle"),
+        (set_to(("entrypoint",), "python jobs/refine.py manifest.csv out"), "shows no GPU"),
         (set_to(("rayClusterSpec", "authOptions", "mode"), "disabled"), "run code"),
         (set_to((*HEAD, "serviceType"), "LoadBalancer"), "exposed"),
         (set_to((*HEAD, "rayStartParams", "num-cpus"), "4"), "compete"),
