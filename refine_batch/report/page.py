@@ -18,6 +18,7 @@ from refine_batch.results.labels import LABELS, figure, figure_name, percent, pr
 
 # In the order in which they run; all are part of the package, none is fetched.
 SCRIPTS = ("vendor/libraries.min.js", "page.js", "charts.js", "viewer.js")
+_LONGEST = 200
 
 
 def render(values: dict[str, Any], data: dict[str, Any]) -> str:
@@ -57,6 +58,12 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
+def shortened(text: object) -> str:
+    """Text as `printable` gives it, no longer than a page has use for: an id may be of any length."""
+    shown = printable(text)
+    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+
+
 @cache
 def _asset(name: str) -> str:
     return (files(__package__) / "assets" / name).read_text(encoding="utf-8")
@@ -73,6 +80,7 @@ def _template() -> jinja2.Template:
         "label": lambda name: LABELS[name][0],
         "percent": percent,
         "printable": printable,
+        "shortened": shortened,
         "without_credentials": redact_uri,
     }
     environment.globals["figure"] = figure

@@ -12,16 +12,17 @@ from refine_batch.io.storage import Storage
 from refine_batch.io.uri import normalise, parent, redact
 from refine_batch.job.versions import code_version
 from refine_batch.report.gallery import Exhibit, exhibits
-from refine_batch.report.page import render
+from refine_batch.report.page import render, shortened
 from refine_batch.report.survey import GROUPS, Survey, survey
 from refine_batch.results.parts import list_parts
 from refine_batch.results.run_record import RunRecord
 from refine_batch.results.schema import LOWER_IS_BETTER
-from refine_batch.results.summary import FigureSummary, Summary, summarise
+from refine_batch.results.summary import FigureSummary, GroupSummary, Summary, summarise
 
 SAMPLE = 24
 _RUNS_SHOWN = 10
-# Categories that a chart has room for; the table has all of them.
+# The largest categories, where there are more than a table and a chart have room for.
+_CATEGORIES_LISTED = 200
 _CATEGORIES_DRAWN = 24
 
 
@@ -72,6 +73,8 @@ def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
         "version": code_version(),
         "rows": sum(counts.values()),
         "summary": summary,
+        "categories": dict(sorted(_largest(summary, _CATEGORIES_LISTED), key=lambda item: (item[0] is None, item[0]))),
+        "drawn": _CATEGORIES_DRAWN,
         "figures": known,
         "lower_is_better": LOWER_IS_BETTER,
         "ranked_by": surveyed.ranked_by,
@@ -97,18 +100,24 @@ def _changed_options(run: RunRecord) -> dict[str, Any]:
     return {name: value for name, value in flat(run.config).items() if value != defaults.get(name)}
 
 
+def _largest(summary: Summary, number: int) -> list[tuple[str | None, GroupSummary]]:
+    return sorted(summary.categories.items(), key=lambda item: -sum(item[1].counts.values()))[:number]
+
+
 def _data(summary: Summary, surveyed: Survey, gallery: list[Exhibit], known: list[str]) -> dict[str, Any]:
     """What the scripts draw."""
-    largest = sorted(summary.categories.items(), key=lambda item: -sum(item[1].counts.values()))[:_CATEGORIES_DRAWN]
     return {
         "histograms": {name: asdict(histogram) for name, histogram in surveyed.histograms.items()},
         "lowerIsBetter": sorted(LOWER_IS_BETTER),
         "categories": [
-            {"name": name or "(none)", "figures": {figure: _before_after(group.figures[figure]) for figure in known}}
-            for name, group in largest
+            {
+                "name": shortened(name or "(none)"),
+                "figures": {figure: _before_after(group.figures[figure]) for figure in known},
+            }
+            for name, group in _largest(summary, _CATEGORIES_DRAWN)
         ],
         "curves": [
-            {"id": e.row["instance_id"], "group": e.group, "steps": e.row["steps"], "loss": e.loss_curve}
+            {"id": shortened(e.row["instance_id"]), "group": e.group, "steps": e.row["steps"], "loss": e.loss_curve}
             for e in gallery
             if e.loss_curve
         ],
