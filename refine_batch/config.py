@@ -34,7 +34,7 @@ class PaperOptions(_Options):
     """Options of `--method refine`, the paper's network trained per instance."""
 
     learning_rate: float = Field(
-        1e-4, gt=0, description="Adam's, constant. The paper's 7e-5 has not quite arrived after 400 steps."
+        2e-4, gt=0, description="Adam's, constant. The paper's 7e-5 has not quite arrived after 400 steps."
     )
     weights: LossWeights = LossWeights()
     sigma: float = Field(
@@ -51,6 +51,19 @@ class PaperOptions(_Options):
     )
     symmetry_views: int = Field(1, ge=1, description="Azimuths of the image-symmetry loss; the authors use 1.")
     symmetry_bias: float = Field(0.0005, gt=0, description="b: what low symmetry confidence costs.")
+    rotate_views: bool = Field(
+        False,
+        description="Until iterates are compared (sigma_settled), render one pair of mirrored views a step, in "
+        "rotation, instead of all. Off: it changes results; see the measured saving in benchmarks/RESULTS.md.",
+    )
+    coarse_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the steps in which silhouettes are rendered at the low resolution. 0: none, it changes "
+        "results.",
+    )
+    coarse_size: float = Field(0.5, gt=0, le=1, description="The low resolution, as a share of the image size.")
     zero_start: bool = Field(
         True,
         description="Start the displacement head at zero, so that step 0 is the coarse mesh; its default start moves "
@@ -79,9 +92,20 @@ class PaperOptions(_Options):
             return self.sigma_end, True
         return self.sigma * (self.sigma_end / self.sigma) ** (progress / self.sigma_settled), False
 
+    def coarse_at(self, progress: float) -> bool:
+        """Whether silhouettes are rendered at the low resolution after this share of the steps."""
+        return progress < self.coarse_share
+
+    def settled_at(self, progress: float) -> bool:
+        """Whether iterates compare from here on: one softness, the full image size, all views."""
+        if self.rotate_views and progress < self.sigma_settled:
+            return False
+        return self.sigma_at(progress)[1] and not self.coarse_at(progress)
+
     def exact(self) -> PaperOptions:
         """These options without any departure from the paper."""
         departures = {"zero_start": False, "log_space": False, "relative_smoothness": False, "depth": 0.0}
+        departures |= {"rotate_views": False, "coarse_share": 0.0}
         return self.model_copy(update={"learning_rate": 7e-5, "sigma_end": self.sigma} | departures)
 
 
@@ -167,6 +191,11 @@ class RefineConfig(_Options):
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Optimisation steps per instance; by default what the method was tuned for (refine: 400)."
     )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="Stop an instance once its loss has not fallen by 0.1 % for this many steps, counted only where "
+        "the softness and the image size are final. By default never: every instance takes the same steps.",
+    )
     image_size: int = Field(
         224, ge=16, le=2048, description="Side of the square working image, pixels; the paper's 224."
     )
@@ -191,6 +220,11 @@ class RefineConfig(_Options):
     )
     renderer: str = Field(
         "warp", description="warp (fused kernels), torch (plain, very slow) or pytorch3d where that is installed."
+    )
+    tf32: bool = Field(
+        False,
+        description="On a GPU, let matrix products and convolutions round to TF32 (10 bits of mantissa). Off: full "
+        "float32, for convolutions too, where torch's own default is TF32.",
     )
     encoder_weights: str = Field(
         "random",
