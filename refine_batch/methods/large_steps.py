@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
@@ -32,7 +32,9 @@ from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
-from refine_batch.methods.scene import Depths, Scene
+from refine_batch.methods.patience import Patience
+from refine_batch.methods.precision import tensor_float_32
+from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
@@ -41,7 +43,18 @@ DEFAULT_STEPS = 160
 def large_steps(
     instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
 ) -> list[MethodOutput | InstanceError]:
-    """Optimise the vertices of each instance for `config.steps` steps and return the last iterate."""
+    """Optimise the vertices of each instance for `config.steps` steps and return the last iterate.
+
+    With `config.patience`, that at which the instance has converged in the last stage.
+    """
+    with tensor_float_32(config.tf32, device):
+        return optimise(instances, config, device)
+
+
+def optimise(
+    instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
+) -> list[MethodOutput | InstanceError]:
+    """The instances as one batch."""
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     objective = Objective(scene, options)
@@ -50,6 +63,7 @@ def large_steps(
     # The displacement is the variable, in extents: it is zero at the start, and M·v is linear in it.
     displacement = torch.zeros_like(scene.batch.vertices)
     curve = torch.empty((steps, len(instances)), device=device)
+    patience = Patience(config.patience, len(instances), steps, device)
     stages = len(options.reach)
     for stage, reach in enumerate(options.reach):
         first, last = steps * stage // stages, steps * (stage + 1) // stages
@@ -59,14 +73,24 @@ def large_steps(
         for step in range(first, last):
             displacement.requires_grad_()
             terms, _ = objective(displacement, step, steps)
-            curve[step] = terms.detach().sum(dim=0)
+            curve[step] = total = terms.detach().sum(dim=0)
+            if stage == stages - 1 and step / steps >= options.coarse_share:
+                patience.watch(step, total)
+                if patience.over(step):
+                    break
             (gradient,) = torch.autograd.grad(terms.sum(), displacement)
             rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
             smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
-            displacement = before + preconditioner.solve(smooth)
+            moved = before + preconditioner.solve(smooth)
+            displacement = moved if patience.running is None else _kept(displacement, moved, patience.running)
     with torch.no_grad():
         terms, confidence = objective(displacement, steps, steps)
-    return outcomes(instances, LOSSES, scene.moved(displacement), confidence, terms, curve)
+    return outcomes(instances, LOSSES, scene.moved(displacement), confidence, terms, curve, patience.taken)
+
+
+def _kept(old: Float[Tensor, "b v 3"], new: Float[Tensor, "b v 3"], running: Bool[Tensor, " b"]) -> Tensor:
+    """The new displacements of the instances still running, the old ones of the others."""
+    return torch.where(running[:, None, None], new, old.detach())
 
 
 class UniformAdam:
@@ -120,7 +144,7 @@ class Objective:
                 (alpha(depth.front) - scene.mask_at(size)).square().mean(dim=(1, 2)),
                 displacement_loss(displacement, batch),
                 laplacian_change_loss(vertices, self._coarse_laplacian, batch) / scene.extent,
-                normal_consistency_loss(vertices, batch),
+                self._normal_consistency(vertices),
                 symmetry,
                 self._image_symmetry(vertices, confidence, depth, views, size),
             ]
@@ -137,7 +161,12 @@ class Objective:
         if progress >= options.coarse_share:
             return full, options.sigma_end
         annealed = (options.sigma_end / options.sigma_start) ** (progress / options.coarse_share)
-        return max(16, int(full * options.coarse_size)), options.sigma_start * annealed
+        return lower_size(full, options.coarse_size), options.sigma_start * annealed
+
+    def _normal_consistency(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
+        if not self._options.weights.normal_consistency:
+            return torch.zeros_like(self._scene.extent)
+        return normal_consistency_loss(vertices, self._scene.batch)
 
     def _image_symmetry(
         self, vertices: Tensor, confidence: Tensor, depth: Depths, views: SymmetryViews, size: int

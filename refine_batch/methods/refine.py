@@ -35,7 +35,9 @@ from refine_batch.losses.normal_consistency import bends
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
-from refine_batch.methods.scene import Scene
+from refine_batch.methods.patience import Patience
+from refine_batch.methods.precision import tensor_float_32
+from refine_batch.methods.scene import Scene, lower_size
 from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.weights import load_encoder
 from refine_batch.render import load_renderer
@@ -52,7 +54,8 @@ def refine(
         # As fast as any batch, and exact: of two batches, rounding differs, and the first twenty steps of training
         # amplify it a millionfold.
         return [outcome for instance in instances for outcome in train([instance], config, device)]
-    return train(instances, config, device)
+    with tensor_float_32(config.tf32, device):
+        return train(instances, config, device)
 
 
 def train(
@@ -75,21 +78,26 @@ def train(
     sample_points = project(scene.batch.vertices, scene.cameras)[..., :2]
     steps = config.steps or DEFAULT_STEPS
     best = Best.start(scene.batch)
+    patience = Patience(None if config.paper_exact else config.patience, len(instances), steps, device)
     curve = torch.empty((steps, len(instances)), device=device)
     for step in range(steps):
         displacement, confidence = refine_vertices(parameters, image, scene.batch, sample_points)
         vertices = scene.batch.vertices + displacement
         # The last step is always settled, so that a run of any length has an iterate to return.
-        sigma, settled = options.sigma_at((step + 1) / steps)
-        terms = objective(vertices, displacement, confidence, sigma)
+        progress = (step + 1) / steps
+        settled = options.settled_at(progress)
+        terms = objective(vertices, displacement, confidence, step, progress)
         total = terms.sum(dim=0)
         curve[step] = total.detach()
         if settled:
-            best.update(total.detach(), terms.detach(), vertices.detach(), confidence.detach())
+            best.update(total.detach(), terms.detach(), vertices.detach(), confidence.detach(), patience.running)
+            patience.watch(step, total.detach())
+            if patience.over(step):
+                break
         optimiser.zero_grad(set_to_none=True)
         total.sum().backward()
         optimiser.step()
-    return outcomes(instances, LOSSES, best.vertices, best.confidence, best.terms, curve)
+    return outcomes(instances, LOSSES, best.vertices, best.confidence, best.terms, curve, patience.taken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +106,7 @@ class Objective:
 
     scene: Scene
     views: SymmetryViews
+    pairs: list[SymmetryViews]
     weights: Float[Tensor, "losses 1"]
     coarse_laplacian: Float[Tensor, "b v 3"]
     coarse_bends: Float[Tensor, "b p"]
@@ -106,9 +115,11 @@ class Objective:
     @classmethod
     def of(cls, scene: Scene, options: PaperOptions) -> Objective:
         weights = [getattr(options.weights, name) for name in LOSSES]
+        directions = symmetry_directions(options.symmetry_views)
         return cls(
             scene=scene,
-            views=scene.symmetry_views(symmetry_directions(options.symmetry_views)),
+            views=scene.symmetry_views(directions),
+            pairs=[scene.symmetry_views([d]) for d in directions] if options.rotate_views else [],
             weights=torch.tensor(weights, device=scene.batch.device)[:, None],
             coarse_laplacian=laplacian(scene.batch.vertices, scene.batch),
             coarse_bends=bends(scene.batch.vertices, scene.batch),
@@ -120,22 +131,28 @@ class Objective:
         vertices: Float[Tensor, "b v 3"],
         displacement: Float[Tensor, "b v 3"],
         confidence: Float[Tensor, "b v"],
-        sigma: float,
+        step: int,
+        progress: float,
     ) -> Float[Tensor, "losses b"]:
-        """The weighted losses in the order of `LOSSES`, one column per instance."""
+        """The weighted losses in the order of `LOSSES`, one column per instance, at a step and share of the steps."""
         scene, options, batch = self.scene, self.options, self.scene.batch
-        size = scene.mask.shape[-1]
-        depth = scene.render(vertices, self.views, size, sigma)
-        shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
+        size, sigma = scene.mask.shape[-1], options.sigma_at(progress)[0]
+        if options.coarse_at(progress):
+            size = lower_size(size, options.coarse_size)
+        views = self.views
+        if self.pairs and not options.settled_at(progress):
+            views = self.pairs[step % len(self.pairs)]
+        depth = scene.render(vertices, views, size, sigma)
+        shown, on_object = scene.confidence_seen(vertices, confidence, views, size)
         laplacian_term, bend_term = self._smoothness(vertices)
         terms = [
-            silhouette_loss(depth.front, scene.mask, options.log_space),
+            silhouette_loss(depth.front, scene.mask_at(size), options.log_space),
             displacement_loss(displacement, batch) + options.depth * depth_loss(displacement, scene.ray, batch),
             laplacian_term,
             bend_term,
             vertex_symmetry_loss(vertices, confidence, scene.normal, batch, options.symmetry_bias),
             image_symmetry_loss(
-                depth.straight, depth.mirrored, shown, on_object, self.views, len(batch), options.symmetry_bias
+                depth.straight, depth.mirrored, shown, on_object, views, len(batch), options.symmetry_bias
             ),
         ]
         return torch.stack(terms) * self.weights
@@ -170,9 +187,13 @@ class Best:
             confidence=torch.full(batch.vertex_mask.shape, torch.nan, device=device),
         )
 
-    def update(self, total: Tensor, terms: Tensor, vertices: Tensor, confidence: Tensor) -> None:
-        """Take the new iterate where it is lower; NaN never is."""
+    def update(
+        self, total: Tensor, terms: Tensor, vertices: Tensor, confidence: Tensor, running: Tensor | None = None
+    ) -> None:
+        """Take the new iterate where it is lower, of the instances still `running` (None: all); NaN never is."""
         lower = total < self.total
+        if running is not None:
+            lower = lower & running
         self.total = torch.where(lower, total, self.total)
         self.terms = torch.where(lower, terms, self.terms)
         self.vertices = torch.where(lower[:, None, None], vertices, self.vertices)

@@ -21,6 +21,11 @@ from refine_batch.render.warp_rasterise import Shade, rasterise
 NORMALS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "none": (0.0, 0.0, 0.0)}
 
 
+def lower_size(image_size: int, share: float) -> int:
+    """The image size for coarse steps: that share of it, at least 16 pixels."""
+    return min(image_size, max(16, int(image_size * share)))
+
+
 @dataclass(frozen=True)
 class Depths:
     """Optical depths: `front` (B, H, H) from the instances' own cameras, the others (N, H, H) from symmetry views."""

@@ -17,8 +17,11 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
 from refine_batch.methods.large_steps import mean_edge_length
+from refine_batch.methods.patience import LOOK_EVERY
 from refine_batch.methods.refine import LOSSES
-from refine_batch.render import hard_silhouettes
+from refine_batch.methods.refine import Objective as RefineObjective
+from refine_batch.methods.scene import Scene
+from refine_batch.render import hard_silhouettes, load_renderer
 
 SIZE = 32
 METHODS = ("refine", "large-steps")
@@ -145,6 +148,147 @@ def test_a_broken_instance_touches_no_other(batched, undisturbed, name):
         assert all(math.isfinite(value) for value in broken.losses.values())
     if name.startswith(("vertices", "one vertex")):
         assert isinstance(broken, InstanceError)
+
+
+# Both methods stop on this instance, at different steps, well before the end.
+CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": {"sigma_end": 1e-4, "learning_rate": 3e-3}}}
+CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": {"learning_rate_decay": 3e-4}}
+CONVERGES[STACKED] = CONVERGES["refine"]
+
+
+def waits(curve: np.ndarray, patience: int) -> int:
+    """The steps after which a loss curve has not fallen by 0.1 % for so many steps; its length where it always has."""
+    lowest, since = math.inf, 0
+    for step, value in enumerate(curve):
+        lowest, since = (value, 0) if value < lowest * 0.999 else (lowest, since + 1)
+        if since >= patience:
+            return step + 1
+    return len(curve)
+
+
+def test_patience_stops_where_the_loss_no_longer_falls(method):
+    options = CONVERGES[method]
+    [whole] = run(method, [ONE], **{**options, "patience": None})
+    [stopped] = run(method, [ONE], **options)
+    settled = 0 if method == "refine" else 40
+    expected = settled + waits(whole.loss_curve[settled:], options["patience"])
+    assert settled < stopped.steps == expected < 60 == whole.steps
+    # So far both are the same run.
+    np.testing.assert_array_equal(stopped.loss_curve, whole.loss_curve[:expected])
+    total = sum(stopped.losses.values())
+    if method == "refine":
+        assert total == pytest.approx(whole.loss_curve[:expected].min(), rel=1e-6)
+    else:
+        assert total == pytest.approx(whole.loss_curve[expected - 1], rel=1e-5)
+
+
+def test_patience_waits_until_losses_compare():
+    """While the silhouette still hardens a total that rises means nothing."""
+    [found] = run("refine", [ONE], steps=20, patience=1, paper={"learning_rate": 1e-7})
+    assert found.steps == 16
+    [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps={"learning_rate": 1e-9, "coarse_share": 0.8})
+    assert found.steps == 18
+
+
+def test_a_patience_that_is_never_tried_changes_nothing(method, alone):
+    [found] = run(method, [ONE], patience=1000)
+    np.testing.assert_array_equal(found.vertices, alone.vertices)
+    np.testing.assert_array_equal(found.loss_curve, alone.loss_curve)
+
+
+def test_papers_settings_know_no_patience():
+    [found] = run("refine", [ONE], paper_exact=True, patience=1, steps=8)
+    assert found.steps == 8
+
+
+def test_who_has_stopped_is_left_as_it_is(batched, monkeypatch):
+    """While its batch-mates go on, and however seldom the loop looks."""
+    batch = [ONE, *OTHERS[:3]]
+    together = run(batched, batch, **CONVERGES[batched])
+    steps = [output.steps for output in together]
+    assert len(set(steps)) > 1
+    assert max(steps) < 60
+    monkeypatch.setattr("refine_batch.methods.patience.LOOK_EVERY_ON_CPU", LOOK_EVERY)
+    seldom = run(batched, batch, **CONVERGES[batched])
+    for often, rarely in zip(together, seldom, strict=True):
+        assert often.steps == rarely.steps == len(rarely.loss_curve)
+        np.testing.assert_array_equal(often.vertices, rarely.vertices)
+        np.testing.assert_array_equal(often.loss_curve, rarely.loss_curve)
+    if batched == "large-steps":
+        # Exact alone and in a batch; the networks' rounding may move a stop by a step.
+        for instance, found in zip(batch, together, strict=True):
+            [alone] = run(batched, [instance], **CONVERGES[batched])
+            assert found.steps == alone.steps
+            np.testing.assert_array_equal(found.vertices, alone.vertices)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_nor_does_a_broken_one_matter_to_those_that_wait(batched, name):
+    """One that never improves stops; the others go on as if it were not there."""
+    options = {"steps": 8, "patience": 3}
+    if batched == STACKED:
+        options["paper"] = {"sigma_end": 1e-4}
+    alone = [run(batched, [instance], **options)[0] for instance in (OTHERS[2], ONE)]
+    first, _, last = run(batched, [OTHERS[2], BROKEN[name], ONE], **options)
+    for found, expected in zip((first, last), alone, strict=True):
+        assert found.steps == expected.steps
+        np.testing.assert_allclose(found.vertices, expected.vertices, rtol=0, atol=1e-5)
+
+
+def sizes_and_views(monkeypatch, **paper) -> list[tuple[int, int]]:
+    """Of every step of a run of 20: the image size and how many views were rendered."""
+    seen = []
+    render = Scene.render
+
+    def recorded(scene, vertices, views, image_size, sigma):
+        seen.append((image_size, 1 + 2 * len(views.mesh_of_view)))
+        return render(scene, vertices, views, image_size, sigma)
+
+    monkeypatch.setattr(Scene, "render", recorded)
+    [found] = run("refine", [ONE], paper=paper)
+    assert isinstance(found, MethodOutput), found
+    # What is returned is of the last steps, at the full size with all views.
+    first = next(i for i in range(20) if seen[i:] == [seen[-1]] * (20 - i))
+    lowest = found.loss_curve[max(first, 14) :].min()
+    assert sum(found.losses.values()) == pytest.approx(float(lowest), rel=1e-6)
+    return seen
+
+
+def test_refine_from_coarse_to_fine(monkeypatch):
+    assert sizes_and_views(monkeypatch, coarse_share=0.5) == [(16, 5)] * 9 + [(SIZE, 5)] * 11
+    assert sizes_and_views(monkeypatch, coarse_share=0.9, coarse_size=0.75) == [(24, 5)] * 17 + [(SIZE, 5)] * 3
+    assert sizes_and_views(monkeypatch, coarse_share=1.0) == [(16, 5)] * 19 + [(SIZE, 5)]
+    assert sizes_and_views(monkeypatch) == [(SIZE, 5)] * 20
+
+
+def test_refine_with_views_in_rotation(monkeypatch):
+    assert sizes_and_views(monkeypatch, rotate_views=True) == [(SIZE, 3)] * 14 + [(SIZE, 5)] * 6
+    more = {"rotate_views": True, "symmetry_views": 2, "sigma_end": 1e-4}
+    assert sizes_and_views(monkeypatch, **more) == [(SIZE, 3)] * 14 + [(SIZE, 9)] * 6
+
+
+def test_views_in_rotation_are_all_of_them_in_turn():
+    """Over one turn the image symmetry losses of the pairs are on average that of all views."""
+    scene = Scene.of([ONE, OTHERS[0]], load_renderer("warp"), CPU)
+    confidence = torch.full(scene.batch.vertex_mask.shape, 0.9)
+    still = torch.zeros_like(scene.batch.vertices)
+    one, all_views = (
+        RefineObjective.of(scene, PaperOptions(symmetry_views=2, rotate_views=rotate)) for rotate in (True, False)
+    )
+    turn = torch.stack([one(scene.batch.vertices, still, confidence, step, 0.3) for step in range(4)])
+    expected = all_views(scene.batch.vertices, still, confidence, 0, 0.3)
+    torch.testing.assert_close(turn.mean(dim=0), expected)
+    assert (turn[0] != turn[1]).any()
+    settled = [objective(scene.batch.vertices, still, confidence, 0, 0.9) for objective in (one, all_views)]
+    torch.testing.assert_close(*settled)
+
+
+@pytest.mark.parametrize("options", [{"coarse_share": 0.6}, {"rotate_views": True}], ids=str)
+def test_less_work_does_not_depend_on_the_batch(options):
+    paper = {**options, "symmetry_views": 2}
+    [alone] = run(STACKED, [ONE], steps=8, paper=paper)
+    _, together, _ = run(STACKED, [OTHERS[2], ONE, OTHERS[0]], steps=8, paper=paper)
+    np.testing.assert_allclose(together.vertices, alone.vertices, rtol=0, atol=1e-5)
 
 
 def test_outcome_is_complete(method, alone):
@@ -314,6 +458,8 @@ def test_paper_exact_is_the_papers_settings():
     assert not exact.log_space
     assert not exact.relative_smoothness
     assert exact.depth == 0
+    less_work = PaperOptions(rotate_views=True, coarse_share=0.5).exact()
+    assert less_work == exact
     assert all(exact.sigma_at(progress) == (1e-4, True) for progress in (0.0, 0.3, 1.0))
     assert load_method("refine").__module__ == "refine_batch.methods.refine"
 
