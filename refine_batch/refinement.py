@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from refine_batch.guard import objection
 from refine_batch.instance import CameraSource, Figures, Instance, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
+from refine_batch.methods.memory import batch_that_fits
 from refine_batch.preparation import Preparation, make_ready
 from refine_batch.prepare import check, prepare
 from refine_batch.render import hard_silhouettes
@@ -26,8 +28,9 @@ from refine_batch.seeding import instance_seed
 
 logger = logging.getLogger(__name__)
 
-# Instances per device batch on a GPU. On a CPU one at a time is as fast as any batch and takes the least memory.
-GPU_BATCH = 32
+# Instances per device batch on a GPU, where that many fit. On a CPU one at a time is as fast as any batch and takes the
+# least memory.
+GPU_BATCH = 64
 
 
 def refine(
@@ -48,7 +51,8 @@ def refine(
     device
         `auto` (CUDA where there is one), or a torch device.
     batch_size
-        Instances optimised together; by default what suits the device. It changes no result beyond rounding.
+        Instances optimised together, at most; by default what suits the device. On a GPU fewer are, where memory asks
+        for it. It changes no result beyond rounding.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def refine(
             logger.exception("instance %r could not be prepared", instance.instance_id)
             results[i] = failed(instance.instance_id, _unexpected(error), where)
     size = batch_size or (GPU_BATCH if where.type == "cuda" else 1)
-    for group in _groups(prepared, size):
+    for group in _groups(prepared, size, config, where):
         started = time.perf_counter()
         outcomes = _run(method, [prepared[i] for i in group], config, where)
         share = (time.perf_counter() - started) / len(group)
@@ -136,11 +140,15 @@ def _ready(instance: Instance, config: RefineConfig, device: torch.device) -> tu
     return ready, prepared
 
 
-def _groups(prepared: dict[int, PreparedInstance], size: int) -> Iterator[list[int]]:
-    """Batches of meshes of like size, so that little is padded."""
+def _groups(
+    prepared: dict[int, PreparedInstance], size: int, config: RefineConfig, device: torch.device
+) -> Iterator[list[int]]:
+    """Batches of meshes of like size, so that little is padded; each as large as then fits the device."""
     order = sorted(prepared, key=lambda i: (len(prepared[i].mesh.vertices), i))
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+    while order:
+        count = batch_that_fits([prepared[i].mesh for i in order[:size]], config, device, size)
+        yield order[:count]
+        order = order[count:]
 
 
 def _run(
@@ -155,7 +163,8 @@ def _run(
     except UsageError:
         raise
     except InstanceError as error:
-        fault = error
+        # Without its traceback, whose frames hold the whole batch's tensors.
+        fault = error.with_traceback(None)
     except Exception as error:
         if _out_of_memory(error):
             vertices = len(batch[0].mesh.vertices)
@@ -167,6 +176,8 @@ def _run(
             fault = _unexpected(error)
     if len(batch) == 1:
         return [fault]
+    # What failed is let go of before anything is tried again, what stands in cycles too.
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     middle = len(batch) // 2
