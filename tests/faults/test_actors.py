@@ -40,8 +40,9 @@ def test_an_actor_killed_after_its_part_was_stored_and_before_it_knew(s3_trial, 
     with FaultProxy(folder, fault) as proxy:
         running = s3_trial.start(s3_endpoint=proxy.endpoint, actors=1, part_size=part_size)
         s3_trial.wait_for_rows(kept)
-        [(pid, ids)] = s3_trial.begun()
-        os.kill(pid, signal.SIGKILL)
+        begun = s3_trial.begun()
+        ids = [name for _, some in begun for name in some]
+        os.kill(begun[0][0], signal.SIGKILL)
         outcome = running.outcome()
     assert outcome.exit_status == 0, outcome.record.message
     assert outcome.record.counts == {"refined": 8, "kept": 0, "failed": 0}
