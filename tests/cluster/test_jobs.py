@@ -22,7 +22,12 @@ from refine_batch.job.options import RunOptions
 from refine_batch.nightly.summary import NightSummary
 from refine_batch.results.run_record import RunRecord
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    # How Ray's client calls aiohttp when it follows a job's log.
+    pytest.mark.filterwarnings("ignore:ssl=None is deprecated:DeprecationWarning"),
+]
 # Seconds: a busy machine takes minutes to import what an actor needs.
 PATIENCE = 600.0
 IDS = [f"i{number:03}" for number in range(120)]
