@@ -84,13 +84,14 @@ def test_an_instance_does_not_depend_on_its_batch(method, alone):
 
 
 def test_a_stack_of_networks_learns_as_each_alone():
-    """Apart from rounding, which grows from step to step."""
-    together = run(STACKED, MANY, steps=8)
+    """After 20 steps, as one of 2 and as one of 16, apart from rounding."""
+    pair, many = run(STACKED, MANY[8:10]), run(STACKED, MANY)
     for i in (0, 1, 2, 3, 9):
-        [alone] = run(STACKED, [MANY[i]], steps=8)
-        assert np.abs(alone.vertices - MANY[i].mesh.vertices).max() > 1e-4
-        np.testing.assert_allclose(together[i].vertices, alone.vertices, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(together[i].loss_curve, alone.loss_curve, rtol=1e-3)
+        [alone] = run(STACKED, [MANY[i]])
+        assert np.abs(alone.vertices - MANY[i].mesh.vertices).max() > 1e-3
+        for together in (many[i], *(pair[1:] if i == 9 else [])):
+            np.testing.assert_allclose(together.vertices, alone.vertices, rtol=0, atol=1e-4)
+            np.testing.assert_allclose(together.loss_curve, alone.loss_curve, rtol=1e-3)
 
 
 def halves() -> Mesh:
