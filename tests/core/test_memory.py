@@ -11,12 +11,13 @@ import pytest
 import torch
 from shapes import icosphere
 
-from refine_batch import RefineConfig, refinement
+from refine_batch import Camera, Instance, RefineConfig, refinement
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
-from refine_batch.methods import memory
+from refine_batch.methods import load_method, memory
 from refine_batch.methods.memory import MEGABYTE, SHARE, batch_that_fits, instance_bytes
 from refine_batch.methods.precision import tensor_float_32
+from refine_batch.render import hard_silhouettes
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 REFINE, LARGE_STEPS = RefineConfig(), RefineConfig(method="large-steps")
@@ -98,6 +99,30 @@ def test_elsewhere_only_the_limit_counts(free):
     assert batch_that_fits([mesh(10**5)] * 9, REFINE, CPU, 8) == 8
     assert batch_that_fits([mesh(10**5)] * 9, RefineConfig(method="mine:refine"), CUDA, 8) == 8
     assert free.asked == 0
+
+
+@pytest.mark.parametrize(("method", "expected"), [("large-steps", [4, 2]), ("refine", [1] * 6)])
+def test_on_a_cpu_those_that_gain_are_batched(method, expected, monkeypatch):
+    """By default; the result is the same to the last bit."""
+    function = load_method(method)
+    sizes = []
+
+    def counted(batch, config, device):
+        sizes.append(len(batch))
+        return function(batch, config, device)
+
+    monkeypatch.setattr(refinement, "load_method", lambda name: counted)
+    camera = Camera(30, 20, 1.2)
+    shapes = [icosphere(1, 0.3), icosphere(2, 0.25)] * 3
+    [mask] = hard_silhouettes(icosphere(2, 0.32), [camera], 24)
+    image = np.full((24, 24, 3), 150, np.uint8)
+    batch = [Instance(str(i), shape, image, mask, camera) for i, shape in enumerate(shapes)]
+    config = RefineConfig(method=method, image_size=24, steps=4, figure_samples=100, guard=False)
+    together = refinement.refine(batch, config, device="cpu")
+    assert sizes == expected
+    alone = refinement.refine(batch, config, device="cpu", batch_size=1)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.mesh.vertices, other.mesh.vertices)
 
 
 def test_what_torch_holds_but_does_not_use_is_free(monkeypatch):
