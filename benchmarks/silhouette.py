@@ -36,7 +36,7 @@ def bumpy_sphere(faces: int) -> Mesh:
         sphere = trimesh.creation.icosphere(subdivisions=subdivisions, radius=0.5)
     if len(sphere.faces) > 1.5 * faces:
         rings = max(4, round((faces / 4) ** 0.5))
-        sphere = trimesh.creation.uv_sphere(radius=0.5, count=[rings, 2 * rings])
+        sphere = trimesh.creation.uv_sphere(radius=0.5, count=[rings, rings])
     bumps = 1.0 + 0.1 * torch.sin(torch.tensor(sphere.vertices) * 12).prod(dim=1, keepdim=True).numpy()
     return Mesh(sphere.vertices * bumps, sphere.faces)
 
