@@ -29,10 +29,17 @@ def slow(batch, config, device):
     return swell(batch, config, device)
 
 
+def paced(batch, config, device):
+    """`swell`, in the time that the seed's `Conduct` says."""
+    Conduct(config.seed).keep_pace(batch)
+    return swell(batch, config, device)
+
+
 class Conduct:
-    """How `observed` behaves under one seed, and what it was asked to do; shared by all processes through files."""
+    """How `observed` and `paced` behave under one seed, and what was asked of them; shared through files."""
 
     def __init__(self, seed):
+        self.seed = seed
         self._settings = Path(os.environ[FOLDER]) / f"{seed}.json"
         self._log = Path(os.environ[FOLDER]) / f"{seed}.log"
 
@@ -44,6 +51,12 @@ class Conduct:
 
     def settings(self):
         return json.loads(self._settings.read_text()) if self._settings.exists() else {}
+
+    def keep_pace(self, batch):
+        """Wait for as long as `batch` is to take; a pace that is changed meanwhile counts at once."""
+        begun = time.monotonic()
+        while time.monotonic() - begun < self.settings().get("pace", 0.0) * len(batch):
+            time.sleep(0.05)
 
     def note(self, ids):
         line = json.dumps([os.getpid(), list(ids)]) + "\n"
@@ -62,10 +75,7 @@ def observed(batch, config, device):
 
     conduct = Conduct(config.seed)
     conduct.note(prepared.instance_id for prepared in batch)
-    begun = time.monotonic()
-    # A pace that is changed counts at once.
-    while time.monotonic() - begun < conduct.settings().get("pace", 0.0) * len(batch):
-        time.sleep(0.05)
+    conduct.keep_pace(batch)
     settings = conduct.settings()
     if any(prepared.instance_id in settings.get("greedy", ()) for prepared in batch):
         take_all_memory()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import sys
 import time
 import urllib.request
@@ -13,6 +14,7 @@ import pytest
 from cluster_files import ROOT
 from fault_proxy import FaultProxy
 from ray_head import ENVIRONMENT, ray_head
+from stub_methods import Conduct
 from tiny_dataset import result_rows, write_manifest
 
 from refine_batch.config import RefineConfig
@@ -30,8 +32,12 @@ pytestmark = [
 ]
 # Seconds: a busy machine takes minutes to import what an actor needs.
 PATIENCE = 600.0
+# Seconds an instance: time enough to stop a run midway, and batches that end within what a stop leaves them.
+PACE = 2.0
+HELD = 10_000.0
 IDS = [f"i{number:03}" for number in range(120)]
-OPTIONS = "--method stub_methods:slow --image-size 32 --figure-samples 100 --actors 2 --batch-size 4"
+SEEDS = itertools.count(os.getpid() * 1000)
+OPTIONS = "--method stub_methods:paced --image-size 32 --figure-samples 100 --actors 2 --batch-size 4"
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +107,9 @@ def output(request, tmp_path):
 @pytest.mark.parametrize("script", ["jobs/refine.py", "jobs/nightly.py"])
 def test_a_job_is_followed_stopped_midway_resubmitted_and_finishes(tmp_path, head, output, script):
     jobs, manifest = Jobs(head.jobs), write_manifest(tmp_path, IDS)
-    arguments = [manifest, repr(output.uri)]
+    conduct = Conduct(next(SEEDS))
+    conduct.set(pace=PACE)
+    arguments = [manifest, repr(output.uri), "--seed", conduct.seed]
     if output.s3_endpoint:
         arguments += ["--s3-endpoint", output.s3_endpoint]
     nightly = script == "jobs/nightly.py"
@@ -114,15 +122,18 @@ def test_a_job_is_followed_stopped_midway_resubmitted_and_finishes(tmp_path, hea
         assert time.monotonic() < deadline, jobs.client.get_job_logs(stopped)
         time.sleep(0.2)
     if nightly and output.local:
+        conduct.set(pace=HELD)
         overlapping = jobs.submit(script, *arguments, "--lock-wait 0")
         assert jobs.ended(overlapping) == "FAILED"
         assert "is in use by nightly run" in jobs.client.get_job_logs(overlapping)
+        conduct.set(pace=PACE)
     jobs.client.stop_job(stopped)
     assert jobs.ended(stopped) == "STOPPED"
     [record] = RunRecord.load_all(output)
     assert (record.outcome, record.exit_status) == ("stopped", 1)
     assert 0 < len(result_rows(output)) < len(IDS)
 
+    conduct.set(pace=0.0)
     finished = jobs.submit(script, *arguments)
     followed = jobs.followed(finished)
     assert jobs.ended(finished) == "SUCCEEDED", followed
