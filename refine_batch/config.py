@@ -78,8 +78,8 @@ class PaperOptions(_Options):
     depth: float = Field(
         1.0,
         ge=0,
-        description="Weight of the displacement along the viewing ray within the displacement loss, besides the paper's "
-        "term: no silhouette asks for it, so it is an error more often than not. The paper has none.",
+        description="Weight of the displacement along the viewing ray within the displacement loss, besides the "
+        "paper's term: no silhouette asks for it, so it is an error more often than not. The paper has none.",
     )
     log_space: bool = Field(
         True,

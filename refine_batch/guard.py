@@ -6,8 +6,8 @@ import numpy as np
 
 from refine_batch.mesh import Mesh
 
-# 2D IoU from which a coarse mesh is left alone. Of eleven synthetic meshes above it six came out worse, and all together
-# a little: what is left of the difference is mostly pixels, which refinement answers with shape.
+# 2D IoU from which a coarse mesh is left alone. Of eleven synthetic meshes above it six came out worse, and all
+# together a little: what is left of the difference is mostly pixels, which refinement answers with shape.
 ALREADY_GOOD = 0.92
 # Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
 MAX_EXTENT_RATIO = 2.0

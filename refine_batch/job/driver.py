@@ -222,6 +222,8 @@ class _Run:
             record.totals = {"seconds": round(tally.seconds, 3), "faults": ledger.faults.total()}
             if ledger.unwritten and problem is None:
                 problem = f"{ledger.unwritten} rows could not be written to the output; the next run does them"
+                if ledger.why_unwritten:
+                    problem += f". The last: {ledger.why_unwritten}"
         record.counts = counts
         record.skipped = plan.skipped
         if plan.ended and problem is None and not self._stop and self._options.limit is None:

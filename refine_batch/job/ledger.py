@@ -57,6 +57,7 @@ class Ledger:
     patience: int = PATIENCE
     counts: Counter[str] = field(default_factory=Counter)
     unwritten: int = 0
+    why_unwritten: str | None = None
     faults: Counter[str] = field(default_factory=Counter)
     _again: deque[Batch] = field(default_factory=deque)
     _unwritten_tries: Counter[str] = field(default_factory=Counter)
@@ -116,7 +117,7 @@ class Ledger:
             self._faults_alike.clear()
         self._faults_alike.append(fault)
         if fault.kind == ErrorKind.STORAGE:
-            self._again_unless_unwritable(batch)
+            self._again_unless_unwritable(batch, fault)
             return None
         if batch.tries == 0:
             self._again.append(replace(batch, tries=1))
@@ -128,13 +129,14 @@ class Ledger:
             return GivenUp(batch.tasks[0], fault, attempts=batch.attempt)
         return None
 
-    def _again_unless_unwritable(self, batch: Batch) -> None:
+    def _again_unless_unwritable(self, batch: Batch, fault: Fault) -> None:
         """A row that cannot be written cannot be written as failed either: it stays undone, and the next run's."""
         self._unwritten_tries[batch.name] += 1
         if self._unwritten_tries[batch.name] < MAX_UNWRITTEN:
             self._again.append(batch)
         else:
             self.unwritten += len(batch)
+            self.why_unwritten = fault.message
 
     def hopeless(self) -> str | None:
         """Why going on makes no sense, as a sentence; None while it does."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from ray_fixtures import start_cluster
-from trial import BATCH, wait_until
+from trial import BATCH, is_running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -149,6 +149,6 @@ def test_a_frozen_node_is_given_up_and_does_no_harm_when_it_thaws(trial, cluster
         for process in reversed(stopped):
             os.kill(process, signal.SIGCONT)
     assert outcome.exit_status == 0, outcome.record.message
-    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the actor that was frozen")
+    wait_until(lambda: not is_running(pid), "the end of the actor that was frozen")
     rows = trial.check(repeated=BATCH, superseded=BATCH)
     assert {row["attempts"] for row in rows.values()} == {1}, "the node was to blame, not its rows"

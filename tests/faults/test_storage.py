@@ -30,7 +30,7 @@ def every(number, fault):
 def test_a_store_that_fails_now_and_then(s3_trial, fault):
     """Inputs stay local: what fails is the lock, the listing, the parts, the record."""
     # A stall lasts until the client gives up: half a minute each.
-    with FaultProxy(s3_trial.output.s3_endpoint, every(20 if fault == "stall" else 5, fault)) as proxy:
+    with FaultProxy(s3_trial.output.s3_endpoint, every(10 if fault == "stall" else 5, fault)) as proxy:
         outcome = s3_trial.run(s3_endpoint=proxy.endpoint)
     assert Counter(met for *_, met in proxy.requests)[fault] >= 2
     assert (outcome.exit_status, outcome.record.outcome) == (0, "finished"), outcome.record.message
