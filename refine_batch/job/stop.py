@@ -15,7 +15,7 @@ RAY_JOB_STOP_WAIT = 3.0
 
 
 class StopRequest:
-    """Listens for signals between `install` and `restore`; a context manager."""
+    """Listens for signals between `install` and `restore`; a context manager. One inside another tells it too."""
 
     def __init__(self, grace_period: float | None = None):
         self._grace = default_grace() if grace_period is None else grace_period
@@ -61,8 +61,12 @@ class StopRequest:
         if self.signal is not None:
             # A terminal's Ctrl-C can reach the process twice at once.
             self.urgent = time.monotonic() - self._at > 0.5
-            return
-        self.signal, self._at = signal.Signals(number).name, time.monotonic()
+        else:
+            self.signal, self._at = signal.Signals(number).name, time.monotonic()
+        outer = getattr(self._before.get(number), "__self__", None)
+        if isinstance(outer, StopRequest):
+            # Whatever this work is a part of is asked to end as well.
+            outer._handle(number, frame)
 
 
 def default_grace() -> float:

@@ -133,8 +133,9 @@ class _Rest:
         self._reporter.say(f"nightly: {name}")
         try:
             answer = work()
-        except (RefineBatchError, OSError) as error:
-            self._alerts.append(redact(f"{name} failed: {error}"))
+        except Exception as error:
+            expected = isinstance(error, (RefineBatchError, OSError))
+            self._alerts.append(redact(f"{name} failed: {error if expected else f'{type(error).__name__}: {error}'}"))
             answer = None
         step = {"seconds": round(time.monotonic() - begun, 1)}
         self._steps[name] = step | answer if isinstance(answer, dict) else step
@@ -142,7 +143,8 @@ class _Rest:
 
     def _compact(self) -> dict[str, Any]:
         try:
-            done = compact(self._storage, target_bytes=int(self._night.target_size * 1e6))
+            target = int(self._night.target_size * 1e6)
+            done = compact(self._storage, target_bytes=target, stop=lambda: bool(self._stop))
         except OutputLockedError as error:
             self._alerts.append(f"compact was left out: {error}")
             return {}

@@ -28,7 +28,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.errors import UsageError
+from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io import local
 from refine_batch.io.storage import Storage, StoredFile, failure
 from refine_batch.results.index import ScannedParts, ahead, scan
@@ -57,6 +57,10 @@ from refine_batch.results.run_record import new_run_id
 _REPLACES = "refine_batch.replaces"
 _BESIDE = ".results-next"
 _REPLACED = ".replaced.json"
+
+
+class CompactionStoppedError(RefineBatchError):
+    """It was asked to stop, and has left nothing half done."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,13 @@ class _Source:
         return self.part.size * float(self.live.mean()) if len(self.live) else 0.0
 
 
-def compact(storage: Storage, *, target_bytes: int = 128 << 20, lock: OutputLock | None = None) -> Compaction:
+def compact(
+    storage: Storage,
+    *,
+    target_bytes: int = 128 << 20,
+    lock: OutputLock | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Compaction:
     """Merge small parts into ones of about `target_bytes` and drop superseded rows.
 
     Parts of at least half that size without superseded rows stay as they are, so a second compaction changes nothing.
@@ -94,9 +104,13 @@ def compact(storage: Storage, *, target_bytes: int = 128 << 20, lock: OutputLock
     ----------
     lock
         The output's, where the caller holds it already; otherwise it is taken for the time.
+    stop
+        Asked again and again whether to end before the work is done.
 
     Raises
     ------
+    CompactionStoppedError
+        `stop` said so.
     OutputLockedError
         A run is writing to the output.
     UsageError
@@ -106,20 +120,26 @@ def compact(storage: Storage, *, target_bytes: int = 128 << 20, lock: OutputLock
         raise UsageError(f"target_bytes is {target_bytes}; it must be above 0")
     if not list_parts(storage):
         raise UsageError(f"{storage} holds no results")
-    if lock is not None:
-        return _compact(storage, target_bytes, lock)
-    with OutputLock(storage, new_run_id(), purpose="compact") as own:
-        return _compact(storage, target_bytes, own)
+    if lock is None:
+        with OutputLock(storage, new_run_id(), purpose="compact") as own:
+            return compact(storage, target_bytes=target_bytes, lock=own, stop=stop)
+
+    def check() -> None:
+        lock.check()
+        if stop():
+            raise CompactionStoppedError("the compaction was stopped; the next one does the rest")
+
+    return _compact(storage, target_bytes, check)
 
 
-def _compact(storage: Storage, target_bytes: int, lock: OutputLock) -> Compaction:
+def _compact(storage: Storage, target_bytes: int, check: Callable[[], None]) -> Compaction:
+    """`check` raises where the work is not to go on."""
     finish(storage)
     scanned = scan(storage)
     groups = _plan(scanned, target_bytes)
-    if groups and not (storage.local and _swap(storage, scanned, groups, lock)):
+    if groups and not (storage.local and _swap(storage, scanned, groups, check)):
         for group in groups:
-            lock.check()
-            merged = _merged(storage, group)
+            merged = _merged(storage, group, check)
             if merged is not None:
                 storage.write(f"{RESULTS}/{merged[0]}", merged[1])
             storage.delete(*(source.part.path for source in group))
@@ -177,8 +197,9 @@ def _plan(scanned: ScannedParts, target_bytes: int) -> list[list[_Source]]:
     return [g for g in groups if len(g) > 1 or any(not s.live.any() or not s.live.all() for s in g)]
 
 
-def _merged(storage: Storage, group: list[_Source]) -> tuple[str, bytes] | None:
+def _merged(storage: Storage, group: list[_Source], check: Callable[[], None]) -> tuple[str, bytes] | None:
     """Name and bytes of the part that replaces a group; None where no row of it is live."""
+    check()
     if not any(source.live.any() for source in group):
         return None
     replaces = {source.part.path: _identity(source.part) for source in group}
@@ -188,6 +209,7 @@ def _merged(storage: Storage, group: list[_Source]) -> tuple[str, bytes] | None:
     held = 0
     with part_writer(sink, {_REPLACES: json.dumps(replaces)}) as writer:
         for table in _live_tables(storage, group):
+            check()
             waiting.append(table)
             held += table.nbytes
             if held >= ROW_GROUP_BYTES:
@@ -231,7 +253,7 @@ def _identity(part: StoredFile) -> list:
 # Local folders: the new state is laid beside the old one, and the two change places.
 
 
-def _swap(storage: Storage, scanned: ScannedParts, groups: list[list[_Source]], lock: OutputLock) -> bool:
+def _swap(storage: Storage, scanned: ScannedParts, groups: list[list[_Source]], check: Callable[[], None]) -> bool:
     """Compact all groups in one step; False, with nothing changed, where the file system cannot."""
     results, beside = Path(storage.path_of(RESULTS)), Path(storage.path_of(_BESIDE))
     replaced = {source.part.path: _identity(source.part) for group in groups for source in group}
@@ -243,8 +265,7 @@ def _swap(storage: Storage, scanned: ScannedParts, groups: list[list[_Source]], 
             if part.path not in replaced:
                 os.link(storage.path_of(part.path), beside / Path(part.path).name)
         for group in groups:
-            lock.check()
-            merged = _merged(storage, group)
+            merged = _merged(storage, group, check)
             if merged is not None:
                 local.write(str(beside / merged[0]), merged[1])
         # Laid with the rest, it is there exactly when the folders have changed places.
@@ -254,6 +275,9 @@ def _swap(storage: Storage, scanned: ScannedParts, groups: list[list[_Source]], 
         _clear(storage)
     except OSError as error:
         raise failure("write", storage.path_of(RESULTS), error) from error
+    except CompactionStoppedError:
+        shutil.rmtree(beside)
+        raise
     return True
 
 

@@ -19,6 +19,22 @@ def test_the_first_signal_asks_and_what_was_there_before_comes_back(number):
     assert signal.getsignal(number) is before
 
 
+def test_work_that_is_part_of_other_work_hands_its_signal_on():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest(grace_period=100) as outer:
+        with StopRequest(grace_period=100) as inner:
+            inner.install()
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert inner.signal == outer.signal == "SIGTERM"
+    with StopRequest(grace_period=100) as outer:
+        with StopRequest(grace_period=100) as inner:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert outer
+        assert not inner
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_second_signal_ends_the_grace(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("refine_batch.job.stop.time.monotonic", lambda: now[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,8 +13,10 @@ from result_rows import put, result
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.job.driver import RunOutcome
+from refine_batch.job.stop import StopRequest
 from refine_batch.nightly import NightlyOptions, night, nightly
 from refine_batch.nightly.summary import NightSummary
+from refine_batch.results import compact as compaction
 from refine_batch.results.live import live_rows
 from refine_batch.results.lock import OutputLock, OutputLockedError
 from refine_batch.results.run_record import RunRecord
@@ -46,6 +50,9 @@ def nights(tmp_path, monkeypatch):
             spend.number += 1
             if rows:
                 put(storage, [row | {"run_id": run_id} for row in rows])
+            if spend.signal:
+                with StopRequest(100):
+                    os.kill(os.getpid(), spend.signal)
             record = RunRecord(
                 run_id=run_id,
                 manifest=manifest,
@@ -64,6 +71,8 @@ def nights(tmp_path, monkeypatch):
         monkeypatch.setattr(night, "run", run)
         return nightly("manifest.csv", str(output), night=options or NightlyOptions(), reporter=reporter)
 
+    # Sent while the driver is at its last batch.
+    spend.signal = None
     spend.number = 1
     spend.output, spend.reports = output, reports
     return spend
@@ -149,16 +158,20 @@ def test_the_report_is_written_where_it_was_asked_for(nights):
     assert spent.summary.steps["report"]["written_to"] == "s3://bucket/report.html"
 
 
-def test_a_step_that_fails_is_an_alert_and_the_others_are_done(nights, monkeypatch):
+@pytest.mark.parametrize(
+    "error", [StorageError("cannot write s3://user:password@bucket/report.html: access denied"), KeyError("password=x")]
+)
+def test_a_step_that_fails_is_an_alert_and_the_others_are_done(nights, monkeypatch, error):
     def refuse(*arguments, **options):
-        raise StorageError("cannot write s3://user:password@bucket/report.html: access denied")
+        raise error
 
     monkeypatch.setattr(night, "write_report", refuse)
     spent = nights(some(2, 1), NightlyOptions(report="report.html"))
     assert spent.exit_status == 1
     [alert] = spent.summary.alerts
     assert "report failed" in alert
-    assert "password" not in alert
+    assert "user:password" not in alert
+    assert "password=x" not in alert
     assert "compact" in spent.summary.steps
     assert spent.record.message == alert
 
@@ -209,6 +222,30 @@ def test_a_night_that_was_stopped_writes_no_summary_and_the_next_covers_it(night
     assert stopped.record.command == "nightly"
     after = nights([result("later", 9)])
     assert after.summary.changes["new"] == 2
+
+
+@pytest.mark.parametrize("moment", ["driver", "compaction"])
+def test_a_signal_during_the_night_ends_it(nights, monkeypatch, moment):
+    """One that comes while the last batch is in hand, which the driver finishes; one in the middle of a compaction."""
+    before = nights(some(2, 1), NightlyOptions(compact=False))
+    if moment == "driver":
+        nights.signal = signal.SIGTERM
+    else:
+        merged = compaction._merged
+
+        def interrupted(*arguments):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return merged(*arguments)
+
+        monkeypatch.setattr(compaction, "_merged", interrupted)
+    stopped = nights(some(2, 9))
+    assert (stopped.exit_status, stopped.summary) == (1, None)
+    assert stopped.record.outcome == "stopped"
+    assert list(stopped.record.night["steps"])[-1] == ("refine" if moment == "driver" else "compact")
+    output = Storage(str(nights.output))
+    assert len(output.list("results")) == 2, "nothing is half done"
+    assert NightSummary.last(output) == before.summary
+    assert sorted(path.name for path in nights.output.iterdir()) == ["nightly", "results", "runs"]
 
 
 def test_nights_do_not_overlap(nights):

@@ -21,7 +21,7 @@ from refine_batch.io import local
 from refine_batch.io.storage import Storage
 from refine_batch.results import compact as compact_module
 from refine_batch.results.committed import CommittedIndex
-from refine_batch.results.compact import compact, finish
+from refine_batch.results.compact import CompactionStoppedError, compact, finish
 from refine_batch.results.live import live_rows
 from refine_batch.results.lock import OutputLock, OutputLockedError
 from refine_batch.results.parts import generation, list_parts, open_part
@@ -130,6 +130,20 @@ def test_a_run_that_writes_keeps_compaction_away(output):
     fill(output)
     with OutputLock(output, "busy"), pytest.raises(OutputLockedError, match="run busy"):
         compact(output)
+
+
+def test_one_that_is_stopped_leaves_nothing_half_done(output):
+    truth = fill(output)
+    before = plainly(output)
+    asked = iter([False] * 5)
+    with pytest.raises(CompactionStoppedError):
+        compact(output, stop=lambda: next(asked, True))
+    assert plainly(output) == before
+    if output.local:
+        assert os.listdir(output.uri) == ["results"]
+    assert not output.exists("lock.json")
+    compact(output)
+    assert plainly(output) == Counter(truth.items())
 
 
 def test_nothing_to_compact(output):
