@@ -23,7 +23,7 @@ def new_run_id() -> str:
 
 
 class RunRecord(BaseModel):
-    """One run. Credentials are removed on writing; fields of a later version are kept."""
+    """One run. Credentials are removed by `to_json` and on writing; fields of a later version are kept."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -58,10 +58,14 @@ class RunRecord(BaseModel):
             raise ValueError("a run id has letters, digits, '.', '_' and '-' only")
         return run_id
 
+    def to_json(self) -> str:
+        """The record as it may be shown: indented, without credentials."""
+        shown = RunRecord.model_construct(**_redacted(self.model_dump()))
+        return shown.model_dump_json(indent=2, warnings=False)
+
     def write(self, storage: Storage) -> None:
         """Put the record at `runs/<run_id>.json` of the output folder, over an earlier state of it."""
-        shown = RunRecord.model_construct(**_redacted(self.model_dump()))
-        storage.write(_path(self.run_id), shown.model_dump_json(indent=2, warnings=False).encode() + b"\n")
+        storage.write(_path(self.run_id), self.to_json().encode() + b"\n")
 
     @classmethod
     def load(cls, storage: Storage, run_id: str) -> RunRecord:

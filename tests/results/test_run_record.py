@@ -28,19 +28,20 @@ def test_round_trip_and_order(storage):
     assert json.loads(storage.read("runs/a.json"))["counts"] == {"refined": 3}
 
 
-def test_no_credentials_are_written(storage, monkeypatch):
+def test_no_credentials_are_written_or_shown(storage, monkeypatch):
     monkeypatch.setenv("MY_SECRET_TOKEN", "abcdefgh")
-    RunRecord(
+    record = RunRecord(
         run_id="a",
         started_at=NOW,
         manifest="https://u:pass1@h/my file.csv?X-Amz-Signature=pass2",
         options={"s3_endpoint": "http://u:pass3@localhost", "list": ["password=pass4"]},
         message="failed with abcdefgh",
         extra="https://h/?token=pass5",
-    ).write(storage)
-    text = storage.read("runs/a.json").decode()
-    assert not re.search("pass[1-5]|abcdefgh", text)
-    assert "my file.csv" in text
+    )
+    record.write(storage)
+    for text in (storage.read("runs/a.json").decode(), record.to_json()):
+        assert not re.search("pass[1-5]|abcdefgh", text)
+        assert "my file.csv" in text
 
 
 def test_what_cannot_be_read(storage):
