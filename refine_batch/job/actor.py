@@ -21,8 +21,12 @@ from refine_batch.instance import Figures, Instance, RefinedInstance
 from refine_batch.io.storage import Storage, redact
 from refine_batch.job.batch import Batch, RowOutcome, Task
 from refine_batch.job.encoder import provide_encoder
+from refine_batch.results.lock import held_by
 from refine_batch.results.parts import part_name, write_part
 from refine_batch.results.rows import RowContext, row_of, table_of
+
+# Seconds that a shared file system may take to show one machine what another wrote.
+SEEN_WITHIN = 15.0
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,11 @@ class Refiner:
         Raises
         ------
         UsageError
-            The method or its weights cannot be loaded on this node.
+            The method or its weights cannot be loaded on this node, or it has another folder in the output's place.
         """
         import torch
+
+        self._look_for_the_output()
 
         # Now, lest a batch's deadline pay for the import.
         from refine_batch.methods.base import load_method
@@ -78,6 +84,18 @@ class Refiner:
         provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
         device = choose_device(self._assignment.device)
         return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(device)}
+
+    def _look_for_the_output(self) -> None:
+        """A path may mean another folder on another machine: rows written there would be lost, and count as done."""
+        output = self._assignment.output
+        deadline = time.monotonic() + SEEN_WITHIN
+        while output.local and held_by(output) != self._assignment.run_id:
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"the output {output} is not the same folder on every node: {socket.gethostname()} does not find "
+                    "this run's lock in it; give a folder that all nodes share, or a URI such as s3://bucket/refined"
+                )
+            time.sleep(0.5)
 
     def work(self, batch: Batch, upcoming: Batch | None = None) -> list[RowOutcome]:
         """Refine a batch and put its rows into storage, loading `upcoming` meanwhile; one outcome per row, in order.

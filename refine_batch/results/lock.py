@@ -213,6 +213,15 @@ class OutputLock:
         self.release()
 
 
+def held_by(storage: Storage) -> str | None:
+    """The run whose lock this machine finds in the folder; None where it finds none."""
+    try:
+        holder = Holder.parse(storage.read(LOCK))
+    except FileNotFoundError:
+        return None
+    return holder.run_id if holder else None
+
+
 def _boot() -> str:
     """Identity of this machine since it started, and of its space of process numbers; empty where unknown."""
     try:
