@@ -23,6 +23,7 @@ class FaultProxy:
 
     `requests` lists (method, path, fault) in order; `number` counts from 0. `lost-answer` performs the request and then
     drops the connection, `late-answer` performs it and then stalls. `delay` seconds are added to every request.
+    `stalled` is how many requests hang at the moment.
     """
 
     def __init__(self, target: str, fault: Callable[[str, str, int], str | None] | None = None, delay: float = 0.0):
@@ -30,6 +31,7 @@ class FaultProxy:
         self.fault = fault or (lambda method, path, number: None)
         self.delay = delay
         self.requests: list[tuple[str, str, str | None]] = []
+        self.stalled = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -46,6 +48,13 @@ class FaultProxy:
         self._server.shutdown()
         self._server.server_close()
 
+    def _hang(self) -> None:
+        with self._lock:
+            self.stalled += 1
+        self._stopping.wait(60)
+        with self._lock:
+            self.stalled -= 1
+
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -58,7 +67,7 @@ class FaultProxy:
                 if proxy.delay:
                     time.sleep(proxy.delay)
                 if fault == "stall":
-                    proxy._stopping.wait(60)
+                    proxy._hang()
                 if fault in ("stall", "reset"):
                     self.close_connection = True
                     self.connection.close()
@@ -68,7 +77,7 @@ class FaultProxy:
                     return
                 status, headers, answer = self._forward(body)
                 if fault == "late-answer":
-                    proxy._stopping.wait(60)
+                    proxy._hang()
                 if fault in ("lost-answer", "late-answer"):
                     self.close_connection = True
                     self.connection.close()

@@ -133,9 +133,8 @@ def test_a_killed_process_of_this_machine_holds_nothing(output):
         with pytest.raises(OutputLockedError, match="run killed"):
             lock(output).acquire()
         process.send_signal(signal.SIGKILL)
-    start = time.monotonic()
-    with lock(output, "mine", heartbeat=100):
-        assert time.monotonic() - start < 5  # without watching for a heartbeat
+    # To watch for its heartbeat would take hours.
+    with lock(output, "mine", heartbeat=10_000):
         assert json.loads(output.read(LOCK))["run_id"] == "mine"
 
 
