@@ -132,47 +132,70 @@ class Lines:
 
 
 class Live:
-    """A view on a terminal that keeps itself up to date."""
+    """A view on a terminal that keeps itself up to date: a bar with the pace, and below it how it goes."""
 
     def __init__(self, console: Console | None = None):
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.text import Text
 
         self._console = console or Console(stderr=True)
+        # A batch may take minutes: what turns and counts says that all is well.
         self._progress = Progress(
+            SpinnerColumn(),
+            TimeElapsedColumn(),
             TextColumn("{task.fields[rows]}", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[detail]}", markup=False),
+            TextColumn("{task.fields[pace]}", markup=False),
             console=self._console,
-            transient=True,
+            expand=True,
         )
-        self._task = self._progress.add_task("", total=None, rows="", detail="starting")
+        self._task = self._progress.add_task("", total=None, rows="starting", pace="")
+        # Two lines, because one of both is cut short on a terminal of 80 columns.
+        self._state = Text()
         self._rate = Rate()
-        self._progress.start()
+        self._live = Live(Group(self._progress, self._state), console=self._console, transient=True)
+        self._live.start()
 
     def show(self, snapshot: Snapshot) -> None:
         rate = self._rate.update(snapshot.finished, time.monotonic())
-        rows, _, detail = line(snapshot, rate).partition(" rows, ")
         self._progress.update(
-            self._task, total=snapshot.rows, completed=snapshot.done, rows=f"{rows} rows", detail=detail
+            self._task,
+            total=snapshot.rows,
+            completed=snapshot.done,
+            rows=_rows(snapshot),
+            pace=", ".join(_pace(snapshot, rate)),
         )
+        self._state.plain = "  " + ", ".join(_state(snapshot))
 
     def say(self, text: str) -> None:
         self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        self._progress.stop()
+        self._live.stop()
 
 
 def line(snapshot: Snapshot, rate: float | None) -> str:
     """`12/400 rows, 0.35/s, 18 min left, 1 failed, 2D IoU 0.712 → 0.903, 2 actors`."""
-    parts = [f"{snapshot.done}/{snapshot.rows} rows"]
-    if rate:
-        parts.append(f"{rate:.3g}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min")
-        if snapshot.rows > snapshot.done:
-            parts.append(f"{duration((snapshot.rows - snapshot.done) / rate)} left")
-    if snapshot.skipped:
-        parts.append(f"{snapshot.skipped} done before")
+    return ", ".join([_rows(snapshot), *_pace(snapshot, rate), *_state(snapshot)])
+
+
+def _rows(snapshot: Snapshot) -> str:
+    return f"{snapshot.done}/{snapshot.rows} rows"
+
+
+def _pace(snapshot: Snapshot, rate: float | None) -> list[str]:
+    if not rate:
+        return []
+    pace = [f"{rate:.3g}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min"]
+    if snapshot.rows > snapshot.done:
+        pace.append(f"{duration((snapshot.rows - snapshot.done) / rate)} left")
+    return pace
+
+
+def _state(snapshot: Snapshot) -> list[str]:
+    parts = [f"{snapshot.skipped} done before"] if snapshot.skipped else []
     if snapshot.kept:
         parts.append(f"{snapshot.kept} kept")
     parts.append(f"{snapshot.failed} failed")
@@ -183,7 +206,7 @@ def line(snapshot: Snapshot, rate: float | None) -> str:
         parts[-1] += f" (+{snapshot.starting} starting)"
     if snapshot.stopping:
         parts.append("stopping")
-    return ", ".join(parts)
+    return parts
 
 
 def one_line(text: str) -> str:

@@ -2,6 +2,7 @@ import io
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from refine_batch.job.progress import Lines, Live, Rate, Snapshot, duration, line
 
@@ -71,3 +72,21 @@ def test_live_view_takes_an_id_of_markup_as_text():
     assert "1/4 rows" in shown
     assert "0.500 → 0.750" in shown
     assert "[red]x[/red]" in shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_live_view_says_everything_on_a_terminal_of_any_width(monkeypatch, width):
+    now = 1000.0
+    monkeypatch.setattr("refine_batch.job.progress.time.monotonic", lambda: now)
+    stream = io.StringIO()
+    reporter = Live(Console(file=stream, force_terminal=True, width=width, height=30))
+    reporter.show(Snapshot(rows=4000, refined=1))
+    now += 10.0
+    reporter.show(
+        Snapshot(rows=4000, skipped=20, refined=8, kept=1, failed=1, iou=(0.7124, 0.9033), actors=1, starting=2)
+    )
+    reporter.close()
+    shown = " ".join(Text.from_ansi(stream.getvalue()).plain.split())
+    for words in ("30/4000 rows", "0.9/s, 1 h 14 min left", "20 done before", "1 kept", "1 failed", "0.712 → 0.903"):
+        assert words in shown
+    assert "1 actor (+2 starting)" in shown
