@@ -14,7 +14,8 @@ from refine_batch.cli.group import COMMANDS, Command
     type=click.FloatRange(min=0, min_open=True),
     default=128.0,
     show_default=True,
-    help="Size of the merged files, MB: large enough to scan fast, small enough to read one by one.",
+    metavar="MB",
+    help="Size of the merged files: large enough to scan fast, small enough to read one by one.",
 )
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
 def compact(output: str, target_size: float, s3_endpoint: str | None) -> None:

@@ -143,8 +143,9 @@ def _yaml_lines(model: BaseModel, depth: int) -> list[str]:
     lines: list[str] = []
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        width = 110 - len(indent)
-        lines += [f"{indent}# {line}" for line in textwrap.wrap(field.description or "", width)]
+        # A group of options has no description of its own; its class says what they are.
+        reason = (type(value).__doc__ or "").partition("\n\n")[0] if isinstance(value, BaseModel) else field.description
+        lines += [f"{indent}# {line}" for line in textwrap.wrap(reason or "", 110 - len(indent))]
         if isinstance(value, BaseModel):
             lines += [f"{indent}{name}:", *_yaml_lines(value, depth + 1)]
         else:

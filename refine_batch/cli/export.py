@@ -29,7 +29,7 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
     type=click.Choice(["obj", "ply", "glb"]),
     default="obj",
     show_default=True,
-    help="Of the files.",
+    help="Of the files. obj, because every program reads it; glb is the smallest.",
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this instance; may be given several times.")
 @click.option("--with-coarse", is_flag=True, help="Also write each coarse mesh, read from where the manifest named it.")

@@ -35,6 +35,18 @@ class Command(click.Command):
         except RefineBatchError as error:
             raise click.ClickException(str(error)) from error
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Options under the headings that they name, those that name none last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections.setdefault(getattr(parameter, "section", ""), []).append(record)
+        others = sections.pop("", [])
+        for title, records in [*sections.items(), ("Further options" if sections else "Options", others)]:
+            with formatter.section(title):
+                formatter.write_dl(records)
+
 
 class Unusable(click.ClickException):
     """What the user gave cannot be used: nothing was started."""

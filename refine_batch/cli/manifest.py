@@ -80,14 +80,20 @@ _INTERVAL = 5.0  # seconds between lines of progress
     "--symmetry-axis", type=click.Choice(["x", "y", "z", "none"]), help="For every row, in the meshes' coordinates."
 )
 @click.option(
-    "--margin", type=click.FloatRange(0, 2), default=0.15, show_default=True, help="Room round a cut-out object."
+    "--margin",
+    type=click.FloatRange(0, 2),
+    default=0.15,
+    show_default=True,
+    metavar="X",
+    help="Room round a cut-out object, as a share of its longer side: a coarse mesh may reach beyond it.",
 )
 @click.option(
     "--image-size",
     type=click.IntRange(16, 4096),
     default=512,
     show_default=True,
-    help="Largest side of an image that is written, pixels.",
+    metavar="N",
+    help="Largest side of an image that is written, pixels: twice what a refinement works at.",
 )
 @click.option(
     "--check-images/--no-check-images",

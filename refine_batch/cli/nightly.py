@@ -18,7 +18,13 @@ from refine_batch.nightly.options import NightlyOptions
 @click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.argument("manifest", required=False)
 @click.argument("output", required=False)
-@model_options(NightlyOptions, RunOptions, RefineConfig)
+@model_options(
+    {
+        "The night": NightlyOptions,
+        "How and where it is run": RunOptions,
+        "What the results depend on": RefineConfig,
+    }
+)
 @click.option(
     "--config", "config_file", metavar="FILE", help="Options from a YAML or TOML file; the command line wins."
 )
@@ -68,7 +74,7 @@ def nightly(
     if night.summary is None:
         click.echo(f"The night did not come to its end: {night.record.message}", err=True)
     if as_json:
-        click.echo((night.summary or night.record).model_dump_json(indent=2))
+        click.echo(night.summary.model_dump_json(indent=2) if night.summary else night.record.to_json())
     elif night.summary is not None:
         click.echo(night.summary.text())
     sys.stdout.flush()

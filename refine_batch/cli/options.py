@@ -8,7 +8,7 @@ A field `image_size` becomes `--image-size`, its description the help. Fields of
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -47,12 +47,22 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[Leaf]:
         yield Leaf(key, field, str(option) if option else None)
 
 
-def model_options(*models: type[BaseModel]) -> Callable[[Callable], Callable]:
-    """Decorator that gives a click command the options of `models`. Unset options arrive as None."""
+class SectionOption(click.Option):
+    """An option that `--help` shows under a heading, of which a command with dozens needs a few."""
+
+    def __init__(self, *args: Any, section: str, **settings: Any):
+        super().__init__(*args, **settings)
+        self.section = section
+
+
+def model_options(sections: Mapping[str, type[BaseModel]]) -> Callable[[Callable], Callable]:
+    """Decorator that gives a click command the options of models, by heading. Unset options arrive as None."""
 
     def decorate(function: Callable) -> Callable:
-        for leaf in reversed([leaf for model in models for leaf in leaves(model) if leaf.option]):
-            function = click.option(_declaration(leaf), leaf.parameter, **_settings(leaf.field))(function)
+        own = [(title, leaf) for title, model in sections.items() for leaf in leaves(model) if leaf.option]
+        for title, leaf in reversed(own):
+            settings = _settings(leaf.field) | {"cls": SectionOption, "section": title}
+            function = click.option(_declaration(leaf), leaf.parameter, **settings)(function)
         return function
 
     return decorate

@@ -22,6 +22,7 @@ from refine_batch.cli.group import COMMANDS, Command
     type=click.IntRange(min=0),
     default=24,
     show_default=True,
+    metavar="N",
     help="Instances shown one by one: the best, the median and the worst, some that were kept and that failed. 24 keep "
     "the file below 15 MB whatever the meshes are.",
 )
@@ -30,6 +31,7 @@ from refine_batch.cli.group import COMMANDS, Command
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
+    metavar="N",
     help="Of the choice among those kept and failed: the same seed shows the same instances.",
 )
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")

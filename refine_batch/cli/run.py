@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command(cls=Command, short_help=COMMANDS["run"])
 @click.argument("manifest", required=False)
 @click.argument("output", required=False)
-@model_options(RefineConfig, RunOptions)
+@model_options({"What the results depend on": RefineConfig, "How and where it is run": RunOptions})
 @click.option(
     "--config", "config_file", metavar="FILE", help="Options from a YAML or TOML file; the command line wins."
 )
@@ -75,7 +75,7 @@ def run(
     finally:
         reporter.close()
     if as_json:
-        click.echo(outcome.record.model_dump_json(indent=2))
+        click.echo(outcome.record.to_json())
     else:
         summarise(outcome.record)
     sys.stdout.flush()

@@ -34,10 +34,19 @@ class Finding:
 
 @click.command(cls=Command, short_help=COMMANDS["validate"])
 @click.argument("manifest")
-@click.option("--deep", is_flag=True, help="Also read every mesh and image, as a run would.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also read every mesh and image, as a run would. Off, because that moves the whole dataset.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
 @click.option(
-    "--show", type=click.IntRange(min=0), default=100, show_default=True, help="Rows printed; all are counted."
+    "--show",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="Findings printed, so that a terminal holds them; all are counted.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")

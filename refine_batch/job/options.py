@@ -33,13 +33,23 @@ class RunOptions(BaseModel):
         None,
         description="GPUs that each actor asks for; fractions share one. By default 1 where the cluster has GPUs.",
     )
-    cpus_per_actor: Positive = Field(1.0, description="CPUs that each actor asks for, and its torch threads.")
+    cpus_per_actor: Positive = Field(
+        1.0,
+        description="CPUs that each actor asks for, and its torch threads. 1: as many instances side by side as there "
+        "are cores do more than many cores on one.",
+    )
     memory_per_actor: Positive | None = Field(
         None, description="Memory that each actor asks for, GB. By default none is reserved."
     )
-    limit: Count | None = Field(None, description="Only the first N rows of the manifest.")
-    retry_failed: bool = Field(False, description="Also do the rows again that failed in an earlier run.")
-    force: bool = Field(False, description="Do every row again, whatever the output already holds.")
+    limit: Count | None = Field(None, description="Only the first N rows of the manifest. By default all.")
+    retry_failed: bool = Field(
+        False,
+        description="Also do the rows again that failed in an earlier run. Off: they would fail again until their "
+        "input or the options change, and then they are done anyway.",
+    )
+    force: bool = Field(
+        False, description="Do every row again, whatever the output already holds. Off: nothing is done twice."
+    )
     s3_endpoint: str | None = Field(
         None, description="URL of an S3-compatible store, such as http://127.0.0.1:9000. By default AWS."
     )
@@ -49,7 +59,11 @@ class RunOptions(BaseModel):
         "local one.",
     )
     max_failed_fraction: float = Field(
-        0.1, ge=0, le=1, description="Largest share of failed rows with which the run still counts as a success."
+        0.1,
+        ge=0,
+        le=1,
+        description="Largest share of failed rows with which the run still counts as a success. A few broken inputs "
+        "are usual in a large dataset; more than a tenth point to something else.",
     )
     instance_timeout: Positive = Field(
         900.0,
@@ -71,4 +85,8 @@ class RunOptions(BaseModel):
     loaders: Count = Field(
         8, description="Threads per actor that load the next batch during this one, so that no GPU waits for storage."
     )
-    progress_interval: Positive = Field(5.0, description="Seconds between progress lines where there is no terminal.")
+    progress_interval: Positive = Field(
+        5.0,
+        description="Seconds between progress lines where there is no terminal: often enough to follow, seldom enough "
+        "for a log.",
+    )

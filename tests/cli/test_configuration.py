@@ -1,3 +1,6 @@
+import itertools
+import re
+
 import pytest
 import yaml
 from pydantic import BaseModel, Field
@@ -47,6 +50,17 @@ def test_printed_configuration_is_whole_and_reads_back(tmp_path):
     file.write_text(text)
     assert tuple(build(MODELS, config_file=str(file))) == models
     assert yaml.safe_load(text)["paper"]["weights"]["image_symmetry"] == 80.0
+
+
+def test_every_printed_option_or_its_group_says_what_it_is():
+    lines = as_yaml(tuple(model() for model in MODELS)).splitlines()
+    explained = [False]
+    for before, line in itertools.pairwise(["", *lines]):
+        if re.match(r" *#", line):
+            continue
+        depth = (len(line) - len(line.lstrip())) // 2
+        explained = [*explained[: depth + 1], re.match(r" *#", before) is not None]
+        assert explained[-1] or explained[-2], line
 
 
 @pytest.mark.parametrize(

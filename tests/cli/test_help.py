@@ -1,8 +1,8 @@
-"""What needs no dataset: help, versions, misspelt names, and how long they take."""
+"""What needs no dataset: help, versions and misspelt names."""
 
+import re
 import subprocess
 import sys
-import time
 
 import pytest
 from click.testing import CliRunner
@@ -20,6 +20,25 @@ def test_every_command_explains_itself(command):
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert "Usage:" in result.output
+
+
+def test_the_options_of_a_run_stand_once_each_under_headings():
+    shown = invoke("run", "--help").output
+    headings = [line for line in shown.splitlines() if re.fullmatch(r"[A-Z][^:]*:", line)]
+    assert headings == ["What the results depend on:", "How and where it is run:", "Further options:"]
+    sections = re.split(r"^[A-Z][^:\n]*:\n", shown, flags=re.MULTILINE)[1:]
+    at = {
+        name: [n for n, text in enumerate(sections) if re.search(rf"^  {name}\b", text, re.MULTILINE)]
+        for name in ("--steps", "--drop-pieces", "--actors", "--s3-endpoint", "--config", "--json")
+    }
+    assert at == {
+        "--steps": [0],
+        "--drop-pieces": [0],
+        "--actors": [1],
+        "--s3-endpoint": [1],
+        "--config": [2],
+        "--json": [2],
+    }
 
 
 def test_every_option_has_help():
@@ -55,16 +74,14 @@ def test_print_config_needs_no_manifest():
     assert "steps: 12" in result.output
 
 
-def test_help_is_quick_and_imports_nothing_heavy():
+def test_help_imports_nothing_heavy():
     code = (
         "import sys; sys.argv = ['refine-batch', '--help']\n"
         "from refine_batch.cli import main\n"
         "try: main()\n"
         "finally: print([m for m in ('torch', 'ray', 'pyarrow', 'rich') if m in sys.modules])"
     )
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - start < 5, "0.1 s on an idle machine"
     assert done.stdout.splitlines()[-1] == "[]"
 
 
