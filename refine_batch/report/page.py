@@ -18,7 +18,8 @@ from refine_batch.results.labels import LABELS, figure, figure_name, percent, pr
 
 # In the order in which they run; all are part of the package, none is fetched.
 SCRIPTS = ("vendor/libraries.min.js", "page.js", "charts.js", "viewer.js")
-_LONGEST = 200
+# Characters of a name, and of a sentence or an address.
+_NAME, _SENTENCE = 200, 1000
 
 
 def render(values: dict[str, Any], data: dict[str, Any]) -> str:
@@ -58,10 +59,15 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def shortened(text: object) -> str:
-    """Text as `printable` gives it, no longer than a page has use for: an id may be of any length."""
+def shortened(text: object, longest: int = _NAME) -> str:
+    """Text as `printable` gives it, no longer than a page has use for: an id or a URI may be of any length."""
     shown = printable(text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def sentence(text: object) -> str:
+    """`shortened` to what a sentence or an address may take."""
+    return shortened(text, _SENTENCE)
 
 
 @cache
@@ -80,6 +86,7 @@ def _template() -> jinja2.Template:
         "label": lambda name: LABELS[name][0],
         "percent": percent,
         "printable": printable,
+        "sentence": sentence,
         "shortened": shortened,
         "without_credentials": redact_uri,
     }

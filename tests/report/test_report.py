@@ -89,11 +89,15 @@ def test_size(text):
     assert len(text.encode()) < 15e6 / 24 * 6 + 1e6
 
 
-def test_neither_many_categories_nor_long_ids_make_it_large(tmp_path):
+def test_neither_many_categories_nor_long_texts_make_it_large(tmp_path):
     storage = Storage(str(tmp_path / "output"))
     figures = {"iou_2d_before": 0.5, "iou_2d_after": 0.6}
     ids = [f"{n}" + "x" * 100_000 * (n < 3) for n in range(300)]
-    put(storage, [result(name, n, category=f"c{n}", **figures) for n, name in enumerate(ids)])
+    rows = [result(name, n, category=f"c{n}", **figures) for n, name in enumerate(ids)]
+    for row in rows[:3]:
+        row |= dict.fromkeys(("mesh_uri", "image_uri", "ground_truth_uri"), "/" + "y" * 100_000)
+        row |= {"status": "failed", "error_kind": "storage", "error_message": "z" * 100_000}
+    put(storage, rows)
     write_report(storage.uri, str(tmp_path / "r.html"), sample=6)
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "The 200 largest of 300 categories" in text
