@@ -190,7 +190,8 @@ class RefineConfig(_Options):
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None,
-        description="Optimisation steps per instance. By default what the method was tuned for: 400 of refine, 160 of large-steps.",
+        description="Optimisation steps per instance. By default what the method was tuned for: 400 with refine, 160 "
+        "with large-steps.",
     )
     patience: Annotated[int, Field(ge=1)] | None = Field(
         None,
