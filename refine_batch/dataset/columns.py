@@ -71,12 +71,23 @@ def coerce(name: str, array: pa.Array, first_row: int, where: str) -> pa.Array:
     check_type(name, array.type, where)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    _check_text(name, array, first_row, where)
     if name not in NUMBERS:
         text = array.cast(pa.string())
         return text if name == "instance_id" else _empty_to_null(text)
     if pa.types.is_null(array.type) or not _is_text(array.type):
         return array.cast(pa.float64(), safe=False)
     return _parse_numbers(name, array.cast(pa.string()), first_row, where)
+
+
+def _check_text(name: str, array: pa.Array, first_row: int, where: str) -> None:
+    """Parquet's text is whatever bytes its writer put there."""
+    if _is_text(array.type):
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid as error:
+            rows = f"rows {first_row} to {first_row + len(array) - 1}"
+            raise UsageError(f"{where}: column {name}, {rows}: there is text that is not UTF-8") from error
 
 
 def _is_text(dtype: pa.DataType) -> bool:

@@ -29,6 +29,8 @@ _BLOCK = 8 << 20
 _LONGEST_LINE = 1 << 20
 # How many lines of JSON tell which columns there are: each object may leave out those it has no value for.
 _SAMPLE_LINES = 1000
+# What pyarrow raises over a damaged Parquet file: names that are no text are a ValueError.
+_DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 class Reader(Protocol):
@@ -74,7 +76,7 @@ class ParquetReader:
             try:
                 # No pre-buffering: it would hold whole row groups, and a manifest may be a single one.
                 file = pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BLOCK // 2)
-            except (pa.ArrowException, OSError) as error:
+            except _DAMAGE as error:
                 raise _damaged(error, where) from error
             schema = file.schema_arrow
             check_names(schema.names, where)
@@ -87,7 +89,7 @@ class ParquetReader:
 def _next(batches: Iterator[pa.RecordBatch], where: str) -> pa.RecordBatch | None:
     try:
         return next(batches, None)
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         raise _damaged(error, where) from error
 
 
