@@ -43,6 +43,17 @@ def test_stamps_follow_files(storage):
     assert [i for i, (a, b) in enumerate(zip(first, second, strict=True)) if a != b] == [7, 50]
 
 
+@pytest.mark.parametrize("far", [0.0, 1.0])
+def test_local_files_have_one_stamp_whether_near_or_far(tmp_path, monkeypatch, far):
+    monkeypatch.setattr(stamps_module, "_FAR", far)
+    monkeypatch.setattr(stamps_module, "_CHUNK", 7)
+    for n in range(30):
+        (tmp_path / f"{n}").write_bytes(bytes(n))
+    uris = [str(tmp_path / f"{n}") for n in range(32)]
+    found = stamps(uris)
+    assert [text.split(",")[0] for text in found] == [f"size:{n}" for n in range(30)] + [MISSING] * 2
+
+
 def test_a_file_has_one_stamp_however_it_is_found(s3_folder):
     for n in range(40):
         s3_folder.write(f"in/{n}", bytes([n]))

@@ -92,8 +92,9 @@ def scan(storage: Storage) -> ScannedParts:
 
 
 def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
-    # Parts are small and many: on a disk that is not cached what takes time is to wait for each.
-    workers = 8 if storage.local else _AHEAD
+    # Parts are small and many: where they are not cached what takes time is to wait for each. More threads than these
+    # few are in each other's way.
+    workers = 4 if storage.local else _AHEAD
     groups: list[np.ndarray] = []
     columns: list[list[np.ndarray]] = [[] for _ in _DTYPES]
     for sizes, *arrays in ahead(lambda part: _keys(storage, part), parts, workers):
@@ -117,6 +118,8 @@ def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
     with open_part(storage, part) as file:
         sizes = np.array([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)], np.int64)
         table = read_row_groups(file, range(file.num_row_groups), _KEY_COLUMNS)
+        if table["instance_id"].null_count:
+            raise ValueError("there is a row without an instance_id")
     return (
         sizes,
         hash_text(table["instance_id"]),

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refine_batch.errors import UsageError
+from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io.storage import Storage, StorageError, StoredFile
 from refine_batch.io.uri import redact_uri
 from refine_batch.results.schema import RESULT_SCHEMA, SCHEMA_VERSION, version_of
@@ -28,6 +28,8 @@ _REPEATING = (
 )
 # Uncompressed; what a reader of whole rows holds at a time.
 ROW_GROUP_BYTES = 64 << 20
+# Below it, dealing out a part's columns to threads costs more than reading them.
+_WORTH_THREADS = 4 << 20
 
 
 def part_name(run_id: str, keys: Iterable[bytes | str], batch: str | None = None) -> str:
@@ -119,8 +121,11 @@ def open_part(storage: Storage, part: StoredFile | str) -> Iterator[pq.ParquetFi
                     "use the newer version that wrote it"
                 )
             yield file
-        except pa.ArrowException as error:
-            raise StorageError(f"{where} is not a Parquet file, or is damaged: {error}") from error
+        except (FileNotFoundError, RefineBatchError):
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise StorageError(f"{where} is not a Parquet file, or is damaged: {reason}") from error
 
 
 def read_part(storage: Storage, part: StoredFile | str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -135,8 +140,16 @@ def read_part(storage: Storage, part: StoredFile | str, columns: Sequence[str] |
 def read_row_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
     """Some row groups of a part, as `read_part` gives it."""
     names = RESULT_SCHEMA.names if columns is None else list(columns)
-    present = set(file.schema_arrow.names)  # made anew, from the footer, each time it is asked for
-    return conform(file.read_row_groups(list(groups), columns=[n for n in names if n in present]), names)
+    present = set(file.schema.names)
+    if not present.issuperset(names):
+        # Of a list column the name above is that of what it holds. This one is dear: it is made anew each time.
+        present = set(file.schema_arrow.names)
+    metadata = file.metadata
+    size = sum(metadata.row_group(group).total_byte_size for group in groups)
+    table = file.read_row_groups(
+        list(groups), columns=[n for n in names if n in present], use_threads=size >= _WORTH_THREADS
+    )
+    return conform(table, names)
 
 
 def conform(table: pa.Table, names: Sequence[str]) -> pa.Table:

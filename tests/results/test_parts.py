@@ -7,10 +7,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from result_rows import put, result
 
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, StorageError
+from refine_batch.results.committed import CommittedIndex
+from refine_batch.results.live import live_rows
 from refine_batch.results.parts import compacted_name, generation, list_parts, part_name, read_part, write_part
 from refine_batch.results.rows import table_of
 from refine_batch.results.schema import RESULT_SCHEMA
@@ -47,6 +51,26 @@ def test_column_pruning_and_older_files(storage):
     (part,) = list_parts(storage)
     assert read_part(storage, part, ["run_id", "kept_reason"]).to_pylist() == [{"run_id": "run1", "kept_reason": None}]
     assert read_part(storage, part).schema.equals(RESULT_SCHEMA)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3), st.none() | st.integers(0, 10**6))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_part_is_named_whatever_the_damage(tmp_path_factory, changes, length):
+    """Some bytes are others, or the end is missing: it is read, or it is an error that says which file it is."""
+    storage = Storage(str(tmp_path_factory.mktemp("damaged")))
+    path = put(storage, [result("a"), result("b")])
+    content = bytearray(storage.read(path))
+    for at, value in changes:
+        content[at % len(content)] = value
+    storage.write(path, bytes(content[: None if length is None else length % len(content)]))
+    for read in (lambda: CommittedIndex.load(storage), lambda: [b.to_pylist() for b in live_rows(storage)]):
+        said = path
+        try:
+            read()
+        except (StorageError, UsageError) as error:
+            said = str(error)
+        assert path in said
+        assert "\n" not in said
 
 
 def test_a_newer_schema_is_refused(storage):
