@@ -159,10 +159,18 @@ def connect(address: str | None) -> Cluster:
         try:
             ray.init(address=wanted or "auto", **settings)
             return Cluster(own=False)
+        except ray.exceptions.AuthenticationError as error:
+            raise UsageError(
+                f"--address {redact(wanted or 'auto')}: RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN "
+                "to the cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
+            ) from error
         except (ConnectionError, ValueError, RuntimeError) as error:
             if wanted:
                 reason = redact(" ".join(str(error).split())[:300])
-                raise UsageError(f"--address {redact(wanted)}: no Ray cluster answers there: {reason}") from error
+                raise UsageError(
+                    f"--address {redact(wanted)}: no Ray cluster answers there, or it asks for another token "
+                    f"(RAY_AUTH_MODE, RAY_AUTH_TOKEN): {reason}"
+                ) from error
     ray.init(
         address="local",
         include_dashboard=False,

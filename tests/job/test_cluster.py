@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from refine_batch.errors import UsageError
@@ -33,3 +37,12 @@ def test_rays_client_is_refused_with_the_way_that_works():
     with pytest.raises(UsageError) as caught:
         connect("ray://user:secret@head:10001")
     assert "secret" not in str(caught.value)
+
+
+def test_a_token_that_is_missing_is_asked_for(tmp_path):
+    """In a process of its own: Ray reads the mode once."""
+    code = "from refine_batch.job.cluster import connect; connect('127.0.0.1:1')"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "UsageError: --address 127.0.0.1:1: RAY_AUTH_MODE is token, but there is no token" in done.stderr
