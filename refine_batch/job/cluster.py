@@ -161,8 +161,8 @@ def connect(address: str | None) -> Cluster:
             return Cluster(own=False)
         except ray.exceptions.AuthenticationError as error:
             raise UsageError(
-                f"--address {redact(wanted or 'auto')}: RAY_AUTH_MODE is token, but there is no token: set RAY_AUTH_TOKEN "
-                "to the cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
+                f"--address {redact(wanted or 'auto')}: RAY_AUTH_MODE is token, but there is no token: set "
+                "RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
             ) from error
         except (ConnectionError, ValueError, RuntimeError) as error:
             if wanted:
