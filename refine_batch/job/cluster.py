@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,8 @@ from refine_batch.job.options import RunOptions
 
 # Answers carry figures only, so a local cluster needs little more than Ray's smallest object store.
 OBJECT_STORE_BYTES = 128 << 20
+# Seconds: a head that has just been started may not listen yet.
+ANSWERS_WITHIN = 10.0
 # To be set before Ray is imported.
 QUIET = {
     # Ray prints what it says about dead workers on standard output, whatever `log_to_driver` is; the driver says it.
@@ -131,6 +135,26 @@ def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:
     return f"{cpus:g} CPU, {gpus:g} GPU and {memory / 1e9:.0f} GB of memory{where}"
 
 
+def _require_listener(address: str) -> None:
+    """Raise UsageError where nothing listens at HOST:PORT: Ray itself tries for many minutes, and fills the log."""
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()) or "/" in host:
+        return
+    deadline = time.monotonic() + ANSWERS_WITHIN
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > deadline:
+                reason = getattr(error, "strerror", None) or error
+                raise UsageError(
+                    f"--address {redact(address)}: nothing answers there ({reason}); it is the HOST:PORT that "
+                    "`ray start --head` prints, mostly of port 6379"
+                ) from error
+        time.sleep(0.5)
+
+
 def connect(address: str | None) -> Cluster:
     """Attach to the cluster at `address` (`auto`, HOST:PORT), or start a private one (`local`).
 
@@ -156,6 +180,7 @@ def connect(address: str | None) -> Cluster:
             "`ray job submit -- python jobs/refine.py`, or give the cluster's own HOST:PORT"
         )
     if wanted != "local":
+        _require_listener(wanted or "")
         try:
             ray.init(address=wanted or "auto", **settings)
             return Cluster(own=False)

@@ -1,10 +1,12 @@
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from refine_batch.errors import UsageError
+from refine_batch.job import cluster
 from refine_batch.job.cluster import Request, connect, describe
 
 
@@ -39,10 +41,24 @@ def test_rays_client_is_refused_with_the_way_that_works():
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no.such.host.invalid:6379", "127.0.0.1:99999999999"])
+def test_an_address_at_which_nothing_listens_is_refused(monkeypatch, address):
+    monkeypatch.setattr(cluster, "ANSWERS_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    wanted = address.format(port=port)
+    with pytest.raises(UsageError, match=f"--address {wanted}: nothing answers there .*ray start --head"):
+        connect(wanted)
+
+
 def test_a_token_that_is_missing_is_asked_for(tmp_path):
     """In a process of its own: Ray reads the mode once."""
-    code = "from refine_batch.job.cluster import connect; connect('127.0.0.1:1')"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "UsageError: --address 127.0.0.1:1: RAY_AUTH_MODE is token, but there is no token" in done.stderr
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        code = f"from refine_batch.job.cluster import connect; connect({address!r})"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        environment |= {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+        )
+    assert f"UsageError: --address {address}: RAY_AUTH_MODE is token, but there is no token" in done.stderr
