@@ -8,23 +8,24 @@ result.mesh.vertices, result.before.iou_2d, result.after.iou_2d
 
 from typing import TYPE_CHECKING, Any
 
-from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError, RefineBatchError, UsageError
 
 if TYPE_CHECKING:
     from refine_batch.camera import Camera, UnknownCamera
+    from refine_batch.config import RefineConfig
     from refine_batch.instance import Figures, Instance, RefinedInstance
     from refine_batch.mesh import Mesh
     from refine_batch.refinement import refine
 
 __version__ = "0.1.0"
 
-# torch takes seconds to import and most commands do without it: these load on first use.
+# torch takes seconds to import, pydantic a part of one, and most commands do without: these load on first use.
 _LAZY = {
     "Camera": "refine_batch.camera",
     "Figures": "refine_batch.instance",
     "Instance": "refine_batch.instance",
     "Mesh": "refine_batch.mesh",
+    "RefineConfig": "refine_batch.config",
     "RefinedInstance": "refine_batch.instance",
     "UnknownCamera": "refine_batch.camera",
     "refine": "refine_batch.refinement",

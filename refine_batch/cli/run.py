@@ -112,6 +112,7 @@ def summarise(record: RunRecord) -> None:
     """Print what a run did."""
     from refine_batch.cli.console import console, figure, figure_name, plain, table
     from refine_batch.job.progress import duration
+    from refine_batch.results.labels import LABELS
 
     out = console()
 
@@ -129,7 +130,8 @@ def summarise(record: RunRecord) -> None:
         say(f"{done} of {rows} rows in {duration(seconds)}: {counts}{before}.")
     if record.figures:
         figures = table("mean of this run", "before", "after", "rows")
-        for name, values in record.figures.items():
+        for name in sorted(record.figures, key=list(LABELS).index):
+            values = record.figures[name]
             before_after = [figure(name, values["before"]), figure(name, values["after"])]
             figures.add_row(figure_name(name), *before_after, str(values["count"]))
         out.print(figures)
@@ -137,5 +139,5 @@ def summarise(record: RunRecord) -> None:
         say(f"{record.message[0].upper()}{record.message[1:]}.")
     if record.not_in_manifest:
         say(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names.")
-    if done or record.outcome != "finished":
+    if done or record.skipped:
         say(f"Results: {record.output}/results (refine-batch status {record.output})")

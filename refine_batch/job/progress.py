@@ -155,6 +155,7 @@ class Live:
         # Two lines, because one of both is cut short on a terminal of 80 columns.
         self._state = Text()
         self._rate = Rate()
+        self._stopping = False
         self._live = Live(Group(self._progress, self._state), console=self._console, transient=True)
         self._live.start()
 
@@ -168,6 +169,9 @@ class Live:
             pace=", ".join(_pace(snapshot, rate)),
         )
         self._state.plain = "  " + ", ".join(_state(snapshot))
+        if snapshot.stopping and not self._stopping:
+            self._stopping = True
+            self.say("Stopping: what is in hand is finished first. Ctrl-C once more drops it.")
 
     def say(self, text: str) -> None:
         self._console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
@@ -189,7 +193,7 @@ def _pace(snapshot: Snapshot, rate: float | None) -> list[str]:
     if not rate:
         return []
     pace = [f"{rate:.3g}/s" if rate >= 0.1 else f"{rate * 60:.2g}/min"]
-    if snapshot.rows > snapshot.done:
+    if snapshot.rows > snapshot.done and not snapshot.stopping:
         pace.append(f"{duration((snapshot.rows - snapshot.done) / rate)} left")
     return pace
 
