@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +48,13 @@ def export(
     File names are made from the instance ids: what a file system cannot hold is replaced and a hash added.
     """
     from refine_batch.cli.outputs import open_output
+    from refine_batch.errors import UsageError
     from refine_batch.io.storage import Storage
-    from refine_batch.io.uri import normalise
+    from refine_batch.io.uri import is_local, normalise
 
     target = Storage(normalise(directory), s3_endpoint)
+    if is_local(target.uri) and os.path.isfile(target.uri):
+        raise UsageError(f"{target} is a file, but DIRECTORY has to be a folder: refine-batch export OUTPUT DIRECTORY")
     written, problems = write_meshes(
         open_output(output, s3_endpoint), target, file_format, ids=ids, with_coarse=with_coarse
     )

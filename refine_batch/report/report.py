@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage
-from refine_batch.io.uri import normalise, parent, redact
+from refine_batch.io.uri import is_local, normalise, parent, redact
 from refine_batch.job.versions import code_version
 from refine_batch.report.gallery import Exhibit, exhibits
 from refine_batch.report.page import render, shortened
@@ -56,6 +57,8 @@ def write_report(
     folder, name = parent(target), target.rpartition("/")[2]
     if not name or folder == target or destination.endswith("/"):
         raise UsageError(f"{redact(destination)} is not the path of a file; write something like report.html")
+    if is_local(target) and os.path.isdir(target):
+        raise UsageError(f"{redact(destination)} is a folder; write something like {redact(destination)}/report.html")
     Storage(folder, s3_endpoint).write(name, html_of(output, sample=sample, seed=seed).encode("utf-8", "replace"))
 
 
