@@ -16,6 +16,8 @@ from result_rows import put, result
 import refine_batch
 from refine_batch import RefineConfig
 from refine_batch.cli import main
+from refine_batch.cli.group import COMMANDS
+from refine_batch.cli.nightly import nightly
 from refine_batch.io.storage import Storage
 from refine_batch.results.schema import RESULT_SCHEMA
 
@@ -104,11 +106,35 @@ def test_every_make_target_shown_exists():
             assert set(re.findall(r"^make ([a-z-]+)", block, re.MULTILINE)) <= set(targets)
 
 
+def anchors(page: Path) -> set[str]:
+    """As GitHub makes them of headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_link_between_files_leads_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)[^)]*\)", text):
-        assert ((ROOT / page).parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", text):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_every_file_named_exists(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    files = re.findall(r"`((?:refine_batch|tests|docs|benchmarks|jobs|cluster|examples)/[^`\s*]*)`", text)
+    for name in files:
+        assert (ROOT / name).exists(), name
+
+
+def test_every_option_named_in_the_readme_exists():
+    commands = [main.get_command(click.Context(main), name) for name in COMMANDS]
+    known = {option for command in commands if command for parameter in command.params for option in parameter.opts}
+    jobs = {option for parameter in nightly.params for option in parameter.opts}
+    others = {"--working-dir", "--head", "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) <= known | jobs | others
 
 
 def test_every_column_named_in_the_readme_exists():
