@@ -39,7 +39,7 @@ import pyarrow as pa
 from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io import local
 from refine_batch.io.storage import Storage, StoredFile, failure
-from refine_batch.results.index import ScannedParts, ahead, scan
+from refine_batch.results.index import READERS, READERS_AFAR, ScannedParts, ahead, scan
 from refine_batch.results.lock import OutputLock
 from refine_batch.results.parts import (
     RESULTS,
@@ -237,7 +237,8 @@ def _live_tables(storage: Storage, group: list[_Source]) -> Iterator[pa.Table]:
                     yield source, number, source.live[start:end]
 
     largest = max(source.part.size for source in group)
-    yield from ahead(read, items(), workers=max(1, min(16, ROW_GROUP_BYTES // largest)))
+    most = READERS if storage.local else READERS_AFAR
+    yield from ahead(read, items(), workers=max(1, min(most, ROW_GROUP_BYTES // largest)))
 
 
 def _replaced_by(storage: Storage, part: StoredFile) -> dict[str, list]:

@@ -23,7 +23,9 @@ R = TypeVar("R")
 _KEY_COLUMNS = ("instance_id", "fingerprint", "status", "refined_at")
 # In the place of a time, for a row without one: such a row is older than any other.
 NO_TIME = int(np.iinfo(np.int64).min)
-_AHEAD = 16
+# Threads that read parts, which are small and many: from afar, or from a disk that is not cached, what takes time is to
+# wait for each. More than these few are in each other's way where nothing has to be waited for.
+READERS, READERS_AFAR = 4, 16
 # A part that a compaction has replaced since the listing is not found; the next listing has its replacement.
 _RESTARTS = 10
 
@@ -60,7 +62,7 @@ class ScannedParts:
         return np.concatenate([[0], np.cumsum([sizes.sum() for sizes in self.groups], dtype=np.int64)])
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], workers: int = _AHEAD) -> Iterator[R]:
+def ahead(work: Callable[[T], R], items: Iterable[T], workers: int = READERS_AFAR) -> Iterator[R]:
     """`map` in threads, in order, holding at most `workers` results that are not yet taken."""
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[R]] = deque()
@@ -92,9 +94,7 @@ def scan(storage: Storage) -> ScannedParts:
 
 
 def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
-    # Parts are small and many: where they are not cached what takes time is to wait for each. More threads than these
-    # few are in each other's way.
-    workers = 4 if storage.local else _AHEAD
+    workers = READERS if storage.local else READERS_AFAR
     groups: list[np.ndarray] = []
     columns: list[list[np.ndarray]] = [[] for _ in _DTYPES]
     for sizes, *arrays in ahead(lambda part: _keys(storage, part), parts, workers):

@@ -11,12 +11,11 @@ import pyarrow.compute as pc
 
 from refine_batch.dataset.hashing import HASH, hash_text
 from refine_batch.io.storage import Storage, StorageError, StoredFile
-from refine_batch.results.index import IdSet, ScannedParts, ahead, scan
+from refine_batch.results.index import READERS, READERS_AFAR, IdSet, ScannedParts, ahead, scan
 from refine_batch.results.parts import open_part, read_row_groups
 from refine_batch.results.schema import HEAVY_COLUMNS, RESULT_SCHEMA
 
 _RESTARTS = 10
-_AHEAD = 16
 
 
 def live_rows(
@@ -82,7 +81,8 @@ def _pass(
         return piece.ids, table if piece.mask.all() else table.filter(pa.array(piece.mask))
 
     # Meshes are read a row group at a time, and few ahead.
-    yield from ahead(read, _pieces(scanned, chosen, heavy), workers=2 if heavy else _AHEAD)
+    workers = 2 if heavy else READERS if storage.local else READERS_AFAR
+    yield from ahead(read, _pieces(scanned, chosen, heavy), workers)
 
 
 def _pieces(scanned: ScannedParts, chosen: np.ndarray, singly: bool) -> Iterator[_Piece]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from typing import BinaryIO
 
@@ -154,9 +155,16 @@ def read_row_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequen
 
 def conform(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """The columns in order and of RESULT_SCHEMA's types, nulls for those that are not there."""
-    schema = pa.schema([RESULT_SCHEMA.field(n) for n in names], RESULT_SCHEMA.metadata)
+    schema = _schema_of(tuple(names))
+    if table.schema.equals(schema):
+        return pa.Table.from_arrays(table.columns, schema=schema)
     present = set(table.column_names)
     columns = [
         table.column(f.name).cast(f.type) if f.name in present else pa.nulls(table.num_rows, f.type) for f in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+@cache
+def _schema_of(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([RESULT_SCHEMA.field(n) for n in names], RESULT_SCHEMA.metadata)

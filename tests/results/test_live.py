@@ -79,7 +79,8 @@ def test_any_history_has_one_truth_per_instance(tmp_path_factory, history):
 
 
 def test_parts_that_go_away_meanwhile_are_found_where_they_went(storage, monkeypatch):
-    monkeypatch.setattr(live, "_AHEAD", 1)
+    for name in ("READERS", "READERS_AFAR"):
+        monkeypatch.setattr(live, name, 1)
     for n in range(4):
         put(storage, [result(f"{n}", n)], f"part-{n}.parquet")
     found = []
