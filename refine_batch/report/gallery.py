@@ -169,7 +169,9 @@ class _Inputs:
         try:
             return fetch(uri, s3_endpoint=self._s3_endpoint, max_bytes=limit)
         except FileNotFoundError:
-            self._exhibit.problems.append(f"{redact(uri)} is no longer there ({column})")
+            # Where that is why it failed, it has been said.
+            if redact(uri) not in (self._exhibit.row["error_message"] or ""):
+                self._exhibit.problems.append(f"{redact(uri)} is no longer there ({column})")
         except (StorageError, ValueError) as error:
             self._exhibit.problems.append(redact(str(error)))
         return None

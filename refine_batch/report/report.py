@@ -76,7 +76,7 @@ def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
         "version": code_version(),
         "rows": sum(counts.values()),
         "summary": summary,
-        "categories": dict(sorted(_largest(summary, _CATEGORIES_LISTED), key=lambda item: (item[0] is None, item[0]))),
+        "categories": dict(_by_name(_largest(summary, _CATEGORIES_LISTED))),
         "drawn": _CATEGORIES_DRAWN,
         "figures": known,
         "lower_is_better": LOWER_IS_BETTER,
@@ -107,6 +107,11 @@ def _largest(summary: Summary, number: int) -> list[tuple[str | None, GroupSumma
     return sorted(summary.categories.items(), key=lambda item: -sum(item[1].counts.values()))[:number]
 
 
+def _by_name(groups: list[tuple[str | None, GroupSummary]]) -> list[tuple[str | None, GroupSummary]]:
+    """Instances without a category come last."""
+    return sorted(groups, key=lambda item: (item[0] is None, item[0]))
+
+
 def _data(summary: Summary, surveyed: Survey, gallery: list[Exhibit], known: list[str]) -> dict[str, Any]:
     """What the scripts draw."""
     return {
@@ -117,7 +122,7 @@ def _data(summary: Summary, surveyed: Survey, gallery: list[Exhibit], known: lis
                 "name": shortened(name or "(none)"),
                 "figures": {figure: _before_after(group.figures[figure]) for figure in known},
             }
-            for name, group in _largest(summary, _CATEGORIES_DRAWN)
+            for name, group in _by_name(_largest(summary, _CATEGORIES_DRAWN))
         ],
         "curves": [
             {"id": shortened(e.row["instance_id"]), "group": e.group, "steps": e.row["steps"], "loss": e.loss_curve}
