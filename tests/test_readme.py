@@ -133,7 +133,7 @@ def test_every_option_named_in_the_readme_exists():
     commands = [main.get_command(click.Context(main), name) for name in COMMANDS]
     known = {option for command in commands if command for parameter in command.params for option in parameter.opts}
     jobs = {option for parameter in nightly.params for option in parameter.opts}
-    others = {"--working-dir", "--head", "--help"}
+    others = {"--working-dir", "--head", "--generate", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)) <= known | jobs | others
 
 
