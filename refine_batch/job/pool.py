@@ -6,6 +6,8 @@ Ray restarts nothing and retries nothing here; every decision is the driver's.
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,9 @@ class RefineActor(Refiner):
 
     def __init__(self, assignment: Assignment):
         super().__init__(assignment)
+        # Ray ends the actors of a driver that is gone, and of a node that is taken down, by this signal, which by default
+        # becomes a SystemExit in the midst of the method, and would be taken for the method's own.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         self._metrics = ActorMetrics(assignment.run_id, assignment.config.method)
 
     def ready(self) -> dict[str, Any]:

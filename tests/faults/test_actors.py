@@ -13,11 +13,13 @@ from trial import BATCH, is_running, wait_until
 pytestmark = pytest.mark.usefixtures("ray_connection")
 
 
-def test_an_actor_killed_in_the_middle_of_a_batch(trial):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_an_actor_killed_in_the_middle_of_a_batch(trial, number):
+    """SIGTERM is what Ray sends to the actors of a node that is taken down."""
     trial.conduct.set(pace=0.5)
     running = trial.start()
     pid, _ = trial.wait_for_batches(1)[0]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, number)
     outcome = running.outcome()
     assert outcome.exit_status == 0, outcome.record.message
     assert outcome.record.totals["faults"] == 1
