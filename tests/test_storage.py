@@ -52,6 +52,16 @@ def test_listing_sees_what_is_there_now(storage):
     assert [f.path for f in storage.child("results").list()] == [f"{n}.parquet" for n in range(4)]
 
 
+def test_a_folder_that_comes_into_being_while_it_is_listed_is_no_file(s3_folder):
+    def meanwhile(method, path, number):
+        if number == 1:
+            s3_folder.write("results/a", b"1")
+
+    with FaultProxy(s3_folder.s3_endpoint, meanwhile) as proxy:
+        assert Storage(s3_folder.uri, proxy.endpoint).list("results") == []
+        assert len(proxy.requests) > 1, "it was looked at once more"
+
+
 def test_empty_files(storage):
     storage.write("empty", b"")
     assert storage.read("empty") == b""

@@ -224,8 +224,9 @@ def find(folder: str, endpoint: str | None, starting_with: str = "") -> list[dic
     root = key_of(folder).rstrip("/")
     options = {"prefix": starting_with} if starting_with and scheme(folder) == "s3" else {}
     try:
-        entries = list(fs.find(root, detail=True, **options).values())
-        return [e for e in entries if e["name"].startswith(f"{root}/{starting_with}")] if starting_with else entries
+        entries = fs.find(root, detail=True, **options).values()
+        # A folder that comes into being meanwhile is told as if it were a file.
+        return [e for e in entries if e["name"].startswith(f"{root}/{starting_with}")]
     except FileNotFoundError:
         if scheme(folder) == "s3":
             raise  # the bucket: that of a folder is an empty listing
