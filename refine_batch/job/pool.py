@@ -44,7 +44,7 @@ class RefineActor(Refiner):
 
     def __init__(self, assignment: Assignment):
         super().__init__(assignment)
-        # Ray ends the actors of a driver that is gone, and of a node that is taken down, by this signal, which by default
+        # Ray ends the actors of a driver that is gone, and of a node that is taken down, by this signal. By default it
         # becomes a SystemExit in the midst of the method, and would be taken for the method's own.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
         self._metrics = ActorMetrics(assignment.run_id, assignment.config.method)
