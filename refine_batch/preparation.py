@@ -51,10 +51,6 @@ class Preparation:
     taken: Pinhole | None = None
     facing: Pinhole | None = None
 
-    @property
-    def topology_changed(self) -> bool:
-        return "faces" in self.steps
-
     def restored(self, vertices: np.ndarray) -> np.ndarray:
         """(V, 3) float32 refined vertices of the working mesh in the input's coordinates.
 

@@ -22,9 +22,9 @@ from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.preparation import Preparation, make_ready
-from refine_batch.prepare import check, prepare
 from refine_batch.render import hard_silhouettes
 from refine_batch.seeding import instance_seed
+from refine_batch.working_resolution import check, prepare
 
 logger = logging.getLogger(__name__)
 

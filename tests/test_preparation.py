@@ -26,10 +26,10 @@ from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput
 from refine_batch.preparation import decimated, make_ready, without_small_pieces
-from refine_batch.prepare import prepare
 from refine_batch.refinement import refine
 from refine_batch.render import hard_silhouettes
 from refine_batch.results.rows import RowContext, row_of, table_of
+from refine_batch.working_resolution import prepare
 
 CAMERA = Camera(30, 20, 3.0, fov=60, roll=15, offset_x=0.1, offset_y=-0.1)
 SCALE, CENTRE = 0.6, np.array([0.25, -0.1, 0.2])

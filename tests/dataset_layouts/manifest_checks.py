@@ -15,8 +15,8 @@ from refine_batch.instance import Instance
 from refine_batch.io.load import load_instance
 from refine_batch.io.storage import Storage, fetch
 from refine_batch.mesh import Mesh
-from refine_batch.prepare import prepare
 from refine_batch.render import hard_silhouettes
+from refine_batch.working_resolution import prepare
 
 
 def rows_of(built: Built, storage: Storage) -> list[dict[str, Any]]:

@@ -22,7 +22,6 @@ FRAMES: dict[str, tuple[float, str]] = {
     "pix3d": (180.0, "x"),
 }
 MESH_FRAMES = ("same", *FRAMES)
-MESH_SCALES = ("same", "unit-box")
 
 
 def turn(mesh_frame: str, dataset_frame: str) -> np.ndarray:
