@@ -13,6 +13,7 @@ from refine_batch.dataset.fingerprint import fingerprints
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
+from refine_batch.io.storage import StorageError
 from refine_batch.job.batch import Batch, Task
 from refine_batch.results.committed import CommittedIndex
 
@@ -86,7 +87,8 @@ class Plan:
     def take(self, size: int) -> Batch | None:
         """The next `size` rows, fewer at the end; None where none are ready at the moment."""
         with self._changed:
-            if self.ready < size and not self.ended:
+            # No more than READY_ROWS are ever waited for: with them ready, the reader waits itself.
+            if self.ready < min(size, READY_ROWS) and not self.ended:
                 return None
             tasks: list[Task] = []
             while self._ready and len(tasks) < size:
@@ -108,6 +110,8 @@ class Plan:
                     rows = rows.slice(0, self._limit - self.seen)
                 if rows.num_rows == 0 or not self._add(rows):
                     break
+        except FileNotFoundError as error:
+            self._error = StorageError(f"the manifest {self._manifest} went away while it was read: {error.strerror}")
         except BaseException as error:
             self._error = error
         finally:
