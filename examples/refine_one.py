@@ -11,6 +11,8 @@ from PIL import Image
 
 from refine_batch import Camera, Instance, Mesh, RefineConfig, refine
 
+if len(sys.argv) != 7:
+    sys.exit(__doc__)
 mesh_file, image_file, azimuth, elevation, distance, refined_file = sys.argv[1:]
 coarse = trimesh.load(mesh_file, force="mesh", process=False)
 pixels = np.asarray(Image.open(image_file).convert("RGBA"))

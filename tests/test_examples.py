@@ -33,3 +33,7 @@ def test_refine_one(tmp_path):
     coarse, refined = (trimesh.load(path, process=False) for path in (files[0], tmp_path / "refined.obj"))
     assert np.array_equal(coarse.faces, refined.faces)
     assert np.isfinite(refined.vertices).all()
+    asked = subprocess.run(command[:2], capture_output=True, text=True, check=False, env=environment)
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert "python examples/refine_one.py coarse.obj image.png" in asked.stderr
+    assert "Traceback" not in asked.stderr

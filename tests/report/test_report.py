@@ -115,6 +115,25 @@ def test_inputs_that_are_gone_are_named(tmp_path):
     assert "No run record" in text
 
 
+def test_what_got_worse_stands_out_and_a_failure_is_told_once(tmp_path):
+    storage = Storage(str(tmp_path / "output"))
+    figures = {"iou_2d_before": 0.6, "iou_2d_after": 0.9, "emd_before": 0.25, "emd_after": 0.35}
+    lost = f"{tmp_path}/lost.obj: no such file (column mesh_uri)"
+    failed = {
+        "status": "failed",
+        "error_kind": "missing_file",
+        "error_message": lost,
+        "mesh_uri": f"{tmp_path}/lost.obj",
+    }
+    put(storage, [result("a", **figures), result("b", **failed)])
+    write_report(storage.uri, str(tmp_path / "r.html"))
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert '<b class="worse">0.3500</b>' in text
+    assert '<b class="worse">0.900</b>' not in text
+    assert text.count(lost) == 2, "in the table of failures and on its card"
+    assert "is no longer there" not in text
+
+
 def test_meshes_are_read_of_the_sample_only(tmp_path, monkeypatch):
     storage = Storage(str(tmp_path / "output"))
     for n in range(30):
