@@ -16,6 +16,7 @@ from refine_batch.cli.group import COMMANDS, Command
 if TYPE_CHECKING:
     from refine_batch.io.meshes import MeshFormat
     from refine_batch.io.storage import Storage
+    from refine_batch.mesh import Mesh
 
 INDEX = "index.csv"
 INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_after")
@@ -51,6 +52,7 @@ def export(
     from refine_batch.errors import UsageError
     from refine_batch.io.storage import Storage
     from refine_batch.io.uri import is_local, normalise
+    from refine_batch.results.labels import printable
 
     target = Storage(normalise(directory), s3_endpoint)
     if is_local(target.uri) and os.path.isfile(target.uri):
@@ -60,7 +62,7 @@ def export(
     )
     click.echo(f"{written} meshes and {INDEX} in {target.uri}")
     for problem in problems[:20]:
-        click.echo(problem, err=True)
+        click.echo(printable(problem), err=True)
     unknown = len(ids) - written if ids else 0
     if unknown > 0 or problems:
         if unknown > 0:
@@ -83,10 +85,10 @@ def write_meshes(
     sheet = csv.writer(index)
     sheet.writerow(["file", *(["coarse_file"] if with_coarse else []), *INDEX_COLUMNS])
     written = 0
-    for row in _rows(source, ids):
+    for row, mesh in _rows(source, ids):
         name = names.of(row["instance_id"])
         files = [f"{name}.{file_format}"]
-        target.write(files[0], write_mesh(_mesh(row), file_format))
+        target.write(files[0], write_mesh(mesh, file_format))
         written += 1
         if with_coarse:
             files.append(f"{name}.coarse.{file_format}")
@@ -100,31 +102,23 @@ def write_meshes(
     return written, problems
 
 
-def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The newest row of each instance that has a mesh; the arrays stay numpy."""
+def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], Mesh]]:
+    """The newest row of each instance that has a mesh, and the mesh."""
     import pyarrow.compute as pc
 
     from refine_batch.results.live import live_rows
+    from refine_batch.results.rows import mesh_of
 
     columns = [*INDEX_COLUMNS, "mesh_uri", "vertices", "faces"]
     for batch in live_rows(source, columns, filter=pc.field("status") != "failed", ids=ids or None):
         small = batch.select([*INDEX_COLUMNS, "mesh_uri"]).to_pylist()
         for i, row in enumerate(small):
-            yield row | {name: _triples(batch.column(name)[i]) for name in ("vertices", "faces")}
+            mesh = mesh_of(batch, i)
+            if mesh is not None:
+                yield row, mesh
 
 
-def _triples(cell: Any) -> Any:
-    """A cell of list<fixed_size_list<3>> as an (N, 3) array."""
-    return cell.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3)
-
-
-def _mesh(row: dict[str, Any]) -> Any:
-    from refine_batch.mesh import Mesh
-
-    return Mesh(row["vertices"], row["faces"])
-
-
-def _coarse(row: dict[str, Any], s3_endpoint: str | None) -> Any:
+def _coarse(row: dict[str, Any], s3_endpoint: str | None) -> Mesh:
     from refine_batch.errors import ErrorKind, InstanceError
     from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
     from refine_batch.io.storage import StorageError, fetch

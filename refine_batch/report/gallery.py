@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ from refine_batch.mesh import Mesh
 from refine_batch.report import pictures
 from refine_batch.report.geometry import encode
 from refine_batch.results.live import live_rows
+from refine_batch.results.rows import mesh_of
 from refine_batch.results.schema import FIGURES
 
-_CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
+_CAMERA = tuple(one.name for one in fields(Camera))
 _SMALL = (
     *("instance_id", "category", "status", "error_kind", "error_message", "kept_reason", "method", "steps", "seconds"),
     *("preparation", "camera_source", *_CAMERA, "symmetry_axis", "attempts", "device", "refined_at"),
@@ -86,7 +87,7 @@ def exhibits(storage: Storage, choices: Sequence[tuple[str, str]]) -> list[Exhib
         for batch in live_rows(storage, [*_SMALL, "loss_curve", "vertices", "faces"], ids=group_of):
             for i, row in enumerate(batch.select(list(_SMALL)).to_pylist()):
                 exhibit = Exhibit(row, group_of[row["instance_id"]], loss_curve=_curve(batch.column("loss_curve")[i]))
-                found[row["instance_id"]] = exhibit, _mesh(batch, i)
+                found[row["instance_id"]] = exhibit, mesh_of(batch, i)
     chosen = [found[instance_id] for instance_id, _ in choices if instance_id in found]
     with ThreadPoolExecutor(_READERS) as readers:
         inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint), chosen))
@@ -101,14 +102,6 @@ def _curve(cell: pa.Scalar) -> list[float] | None:
     values = cell.values.to_numpy(zero_copy_only=False)
     picked = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), _CURVE)).round().astype(int))]
     return [float(f"{value:.5g}") for value in picked if np.isfinite(value)] or None
-
-
-def _mesh(batch: pa.RecordBatch, index: int) -> Mesh | None:
-    cells = [batch.column(name)[index] for name in ("vertices", "faces")]
-    if not all(cell.is_valid for cell in cells):
-        return None
-    vertices, faces = (cell.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3) for cell in cells)
-    return Mesh(vertices, faces)
 
 
 class _Inputs:

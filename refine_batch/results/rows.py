@@ -18,6 +18,7 @@ from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA
 
 if TYPE_CHECKING:
     from refine_batch.instance import RefinedInstance
+    from refine_batch.mesh import Mesh
 
 _LONGEST_MESSAGE = 2000
 _CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
@@ -133,6 +134,16 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         else:
             columns.append(pa.array(values, field.type))
     return pa.Table.from_arrays(columns, schema=RESULT_SCHEMA)
+
+
+def mesh_of(batch: pa.RecordBatch, index: int) -> Mesh | None:
+    """The mesh of a row, of a batch that has the columns `vertices` and `faces`; None where the row has none."""
+    from refine_batch.mesh import Mesh  # and torch with it, which most readers of rows do without
+
+    cells = [batch.column(name)[index] for name in ("vertices", "faces")]
+    if not all(cell.is_valid for cell in cells):
+        return None
+    return Mesh(*(cell.values.flatten().to_numpy(zero_copy_only=False).reshape(-1, 3) for cell in cells))
 
 
 def _lists(field: pa.Field, values: Sequence[Any]) -> pa.Array:

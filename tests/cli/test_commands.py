@@ -154,6 +154,8 @@ def test_export_with_coarse_reads_the_mesh_the_manifest_named(tmp_path):
     gone = invoke("export", tmp_path / "out", tmp_path / "again", "--with-coarse")
     assert gone.exit_code == 1
     assert "a: its coarse mesh cannot be read any more" in gone.output
+    write_output(tmp_path / "odd", [refined("\x1b[31mred")], coarse="nowhere.obj")
+    assert "\x1b" not in invoke("export", tmp_path / "odd", tmp_path / "odd meshes", "--with-coarse").output
     assert (tmp_path / "again" / "a.obj").exists()
 
 

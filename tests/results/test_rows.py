@@ -17,7 +17,7 @@ from refine_batch.errors import ErrorKind
 from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.results.parts import add_rows, part_writer
-from refine_batch.results.rows import RowContext, failed_row, row_of, table_of
+from refine_batch.results.rows import RowContext, failed_row, mesh_of, row_of, table_of
 from refine_batch.results.schema import FIGURES, HEAVY_COLUMNS, RESULT_SCHEMA, version_of
 
 CONTEXT = RowContext("run", "refine", "abc", "0.1.0", "f" * 32, attempts=2, node="n1", batch="b7")
@@ -132,6 +132,16 @@ def test_a_clock_that_is_behind_cannot_make_an_old_row():
     ahead = datetime.now(UTC) + timedelta(hours=1)
     context = RowContext(**{**asdict(CONTEXT), "not_before": ahead})
     assert failed_row(ROW, ErrorKind.INTERNAL, "", context)["refined_at"] > ahead
+
+
+def test_the_mesh_of_a_row_comes_back():
+    mesh = Mesh(np.arange(12.0).reshape(4, 3), np.array([[0, 1, 2], [1, 2, 3]]))
+    rows = [{"instance_id": "a", "vertices": mesh.vertices, "faces": mesh.faces}, {"instance_id": "b"}]
+    [batch] = table_of(rows).to_batches()
+    found = mesh_of(batch, 0)
+    assert np.array_equal(found.vertices, mesh.vertices)
+    assert np.array_equal(found.faces, mesh.faces)
+    assert mesh_of(batch, 1) is None
 
 
 def test_odd_arrays_are_refused():
