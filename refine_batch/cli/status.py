@@ -127,7 +127,7 @@ def show(summary: Summary, out: Console, *, by_category: bool = False) -> None:
         _show_failure(failure, out)
     if summary.kept_reasons:
         out.print()
-        out.print("kept as they were, because refinement made them worse")
+        out.print("kept as they were, because")
         for reason, number in summary.kept_reasons.items():
             out.print(plain(f"  {number} × {reason}"))
 
