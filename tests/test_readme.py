@@ -121,6 +121,17 @@ def test_every_link_between_files_leads_somewhere(page):
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
 
 
+def test_every_command_of_ray_exists():
+    from ray.scripts.scripts import cli
+
+    shown = re.findall(r"\bray ((?:job )?[a-z-]+) -", "\n".join(blocks("sh")))
+    assert {"start", "job submit", "get-auth-token"} == set(shown)
+    for words in shown:
+        command = cli
+        for word in words.split():
+            command = command.commands[word]
+
+
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
 def test_every_file_named_exists(page):
     text = (ROOT / page).read_text(encoding="utf-8")
