@@ -27,6 +27,8 @@ BATCHES_PER_ACTOR = 4
 # Failures told one by one; the rest are in the output.
 FAILURES_TOLD = 20
 NODES_EVERY = 5.0
+# Seconds after which a run that waits for a first actor says so again.
+WAITING_TOLD_EVERY = 30.0
 POLL = 0.2
 
 
@@ -154,6 +156,9 @@ class Dispatch:
         if time.monotonic() - self._nodes_at > NODES_EVERY:
             self._nodes, self._nodes_at = self._cluster.nodes(), time.monotonic()
             self._draining = self._cluster.draining()
+            able = {node for node, resources in self._nodes.items() if self._request.fits(resources)}
+            room = self._slots() - len(self._pool.of("idle", "busy", "unsure"))
+            self._pool.forget_the_forgotten(self._cluster.place_of, able - self._draining, room)
             if self._cluster.own and not self._nodes:
                 raise HopelessError("this machine's own Ray has ended; the same command goes on from here")
 
@@ -250,7 +255,7 @@ class Dispatch:
         """End a run that waits for nothing: every wait in it has a limit of its own, so none may outlast them all."""
         self._pool.check()
         waited = self._pool.waited()
-        if waited - self._waiting_told > 30:
+        if waited - self._waiting_told > WAITING_TOLD_EVERY:
             self._waiting_told = waited
             have = describe(self._nodes)
             gpus = (
