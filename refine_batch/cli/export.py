@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import os
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from refine_batch.mesh import Mesh
 
 INDEX = "index.csv"
+# Ids that one which is not there is compared with, for a suggestion.
+COMPARED = 10_000
 INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_after")
 
 
@@ -63,10 +66,9 @@ def export(
     click.echo(f"{written} meshes and {INDEX} in {target.uri}")
     for problem in problems[:20]:
         click.echo(printable(problem), err=True)
-    unknown = len(ids) - written if ids else 0
-    if unknown > 0 or problems:
-        if unknown > 0:
-            click.echo(f"{unknown} of the instances asked for have no mesh in {output}", err=True)
+    if len(problems) > 20:
+        click.echo(f"and {len(problems) - 20} more", err=True)
+    if problems:
         raise click.exceptions.Exit(1)
 
 
@@ -84,12 +86,13 @@ def write_meshes(
     index = io.StringIO(newline="")
     sheet = csv.writer(index)
     sheet.writerow(["file", *(["coarse_file"] if with_coarse else []), *INDEX_COLUMNS])
-    written = 0
+    written, missing = 0, dict.fromkeys(ids)
     for row, mesh in _rows(source, ids):
         name = names.of(row["instance_id"])
         files = [f"{name}.{file_format}"]
         target.write(files[0], write_mesh(mesh, file_format))
         written += 1
+        missing.pop(row["instance_id"], None)
         if with_coarse:
             files.append(f"{name}.coarse.{file_format}")
             try:
@@ -99,7 +102,25 @@ def write_meshes(
                 files[1] = ""
         sheet.writerow([*files, *("" if row[column] is None else row[column] for column in INDEX_COLUMNS)])
     target.write(INDEX, index.getvalue().encode("utf-8", "surrogatepass"))
-    return written, problems
+    return written, problems + (_why_missing(source, list(missing)) if missing else [])
+
+
+def _why_missing(source: Storage, ids: list[str]) -> list[str]:
+    """A sentence about each of these instances, of which there is no mesh."""
+    from refine_batch.results.live import live_rows
+
+    failed = {name for batch in live_rows(source, ["instance_id"], ids=ids) for name in batch[0].to_pylist()}
+    known: list[str] = []
+    for batch in live_rows(source, ["instance_id"]):
+        known += batch[0].to_pylist()
+        if len(known) > COMPARED:
+            break
+    sentences = []
+    for name in ids:
+        similar = difflib.get_close_matches(name, known[:COMPARED], n=1)
+        unknown = f"no such instance in {source}" + (f"; did you mean {similar[0]}?" if similar else "")
+        sentences.append(f"{name}: " + ("it failed, so there is no mesh of it" if name in failed else unknown))
+    return sentences
 
 
 def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], Mesh]]:

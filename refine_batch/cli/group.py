@@ -75,6 +75,16 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"there is no option {error.option_name} before a command; a command's own stand after it, as in "
+                "refine-batch run MANIFEST OUTPUT --steps 100",
+                ctx,
+            ) from error
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             there_are = f"There are {', '.join(COMMANDS)}"

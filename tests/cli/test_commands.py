@@ -138,9 +138,14 @@ def test_export_takes_the_newest_row_and_only_what_is_asked_for(tmp_path):
     assert {path.name for path in (tmp_path / "meshes").iterdir()} == {"a.obj", "index.csv"}
     mesh = trimesh.load(tmp_path / "meshes" / "a.obj", process=False)
     assert mesh.vertices == pytest.approx(VERTICES * 3)
-    missing = invoke("export", out, tmp_path / "meshes", "--id", "a", "--id", "nobody")
+    assert invoke("export", out, tmp_path / "meshes", "--id", "a", "--id", "a").exit_code == 0
+    write_output(out, [refined("chair_07"), failed("lost")], run_id="20260103T000000Z-000000")
+    missing = invoke("export", out, tmp_path / "meshes", *("--id", "a", "--id", "chair_7", "--id", "lost", "--id", "?"))
     assert missing.exit_code == 1
-    assert "1 of the instances asked for" in missing.output
+    assert "chair_7: no such instance" in missing.output
+    assert "did you mean chair_07?" in missing.output
+    assert "lost: it failed" in missing.output
+    assert f"?: no such instance in {out}\n" in missing.output
 
 
 def test_export_with_coarse_reads_the_mesh_the_manifest_named(tmp_path):

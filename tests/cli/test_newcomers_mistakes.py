@@ -30,6 +30,7 @@ FILES = {
 # What was typed, and what the answer must say.
 MISTAKES = [
     ("rum good.csv new", ["'rum'", "did you mean run?"]),
+    ("--steps 3 run good.csv new", ["--steps", "before a command", "run MANIFEST OUTPUT --steps"]),
     ("run good.csv", ["OUTPUT is missing", "refine-batch run MANIFEST OUTPUT"]),
     ("run good.csv new more", ["more"]),
     ("run good.csv new --stepps 3", ["--stepps", "--steps"]),
