@@ -25,6 +25,7 @@ from refine_batch.losses.vertex_symmetry import symmetric_distance
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods import PreparedInstance, large_steps, refine
 from refine_batch.methods.scene import Scene
+from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import initial_parameters, refine_vertices, refiner, stack_parameters
 from refine_batch.networks.encoder import encode
 from refine_batch.render import alpha, load_renderer
@@ -159,7 +160,9 @@ def _large_steps_parts(
 ) -> dict[str, Part]:
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
-    objective = large_steps.Objective(scene, options)
+    whole = WholeShape([i.mesh for i in instances], scene)
+    objective = large_steps.Objective(scene, whole, options)
+    changes = torch.optim.Adam([whole.none()], lr=options.whole_learning_rate)
     batch, size = scene.batch, scene.mask.shape[-1]
     edge = large_steps.mean_edge_length(batch)
     preconditioner = Preconditioner(batch, (options.reach[-1] * scene.extent / edge).square())
@@ -179,7 +182,8 @@ def _large_steps_parts(
     leaf = _leaf(front)
     (upstream,) = torch.autograd.grad(squared_error(leaf), leaf)
     leaf = _leaf(displacement)
-    (gradient,) = torch.autograd.grad(objective(leaf, step, steps)[0].sum(), leaf)
+    (gradient,) = torch.autograd.grad(objective(leaf, whole.none(), step, steps)[0].sum(), leaf)
+    pull = torch.ones_like(gradient)
 
     def silhouettes_part() -> None:
         scene.render(_leaf(vertices), none, size, options.sigma_end).front.backward(upstream)
@@ -196,15 +200,24 @@ def _large_steps_parts(
     def optimiser_part() -> None:
         preconditioner.solve(adam.direction(preconditioner.solve(gradient)))
 
-    def whole() -> None:
-        by = _leaf(displacement)
-        (found,) = torch.autograd.grad(objective(by, step, steps)[0].sum(), by)
+    def whole_shape_part() -> None:
+        amounts = _leaf(whole.none())
+        changes.param_groups[0]["params"] = [amounts]
+        whole.displacement(amounts).backward(pull)
+        changes.step()
+
+    def whole_step() -> None:
+        by, amounts = _leaf(displacement), _leaf(whole.none())
+        found, amounts.grad = torch.autograd.grad(objective(by, amounts, step, steps)[0].sum(), (by, amounts))
+        changes.param_groups[0]["params"] = [amounts]
+        changes.step()
         preconditioner.solve(adam.direction(preconditioner.solve(found)))
 
     return {
-        WHOLE: whole,
+        WHOLE: whole_step,
         "silhouettes": silhouettes_part,
         "symmetry, vertex": vertex_symmetry_part,
         "other losses": other_losses_part,
+        "changes of the whole": whole_shape_part,
         "optimiser and solves": optimiser_part,
     }

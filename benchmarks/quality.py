@@ -29,8 +29,11 @@ from refine_batch import Instance, RefineConfig, refine
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import make_instance
+from refine_batch.figures.outlines import outline_distance
 from refine_batch.guard import objection
 from refine_batch.io.load import load_instance
+from refine_batch.render import hard_silhouettes
+from refine_batch.working_resolution import prepare
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
@@ -61,7 +64,11 @@ def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: st
     line |= {"status": result.status, "error": result.error_message, "seconds": result.seconds}
     line |= {"before": asdict(result.before), "after": asdict(result.after)}
     if result.mesh is not None:
-        line["objection"] = objection(instance.mesh, result.mesh, result.before.iou_2d, result.after.iou_2d)
+        seen = prepare(instance, config.image_size)
+        silhouette = hard_silhouettes(instance.mesh, [seen.camera], config.image_size)[0]
+        line["apart"] = outline_distance(silhouette, seen.mask) / config.image_size
+        ious = result.before.iou_2d, result.after.iou_2d
+        line["objection"] = objection(instance.mesh, result.mesh, *ious, line["apart"])
     return line
 
 
@@ -147,7 +154,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--jobs", type=int, default=1, help="processes; each uses one core")
     parser.add_argument("--out", type=Path, help="a file of one JSON line per instance")
+    parser.add_argument("--no-examples", action="store_true", help="synthetic objects only")
     arguments = parser.parse_args()
+    if arguments.no_examples:
+        arguments.examples = None
     lines = _remembered(arguments.out)
     done = {key(line) for line in lines}
     todo = [job for job in jobs(arguments) if not done or name_of(job) not in done]

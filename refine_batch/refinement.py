@@ -16,6 +16,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.measure import Evaluator
+from refine_batch.figures.outlines import outline_distance
 from refine_batch.guard import objection
 from refine_batch.instance import CameraSource, Figures, Instance, RefinedInstance
 from refine_batch.mesh import Mesh
@@ -209,7 +210,10 @@ def _finish(
     ruler = _Ruler(instance, ready, prepared, config)
     before = held = ruler.measure(instance.mesh, ready.as_working(instance.mesh), prepared.camera)
     after = ruler.measure(mesh, working, camera)
-    reason = objection(coarse, working, held.iou_2d, after.iou_2d) if config.guard else None
+    reason = None
+    if config.guard:
+        apart = ruler.outlines_apart(ready.as_working(instance.mesh), prepared.camera)
+        reason = objection(coarse, working, held.iou_2d, after.iou_2d, apart)
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, held
         source = prepared.camera_source
@@ -260,6 +264,11 @@ class _Ruler:
     def iou_2d(self, working: Mesh, camera: Camera) -> float:
         """Of a mesh in working coordinates in the picture that was fitted."""
         return float(mask_iou(hard_silhouettes(working, [camera], len(self._mask))[0], self._mask))
+
+    def outlines_apart(self, working: Mesh, camera: Camera) -> float:
+        """Mean distance of the mesh's outline and the mask's in that picture, as a share of its side."""
+        seen = hard_silhouettes(working, [camera], len(self._mask))[0]
+        return outline_distance(seen, self._mask) / len(self._mask)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -2,9 +2,10 @@
 
 Nicolet, Jacobson and Jakob, "Large Steps in Inverse Rendering of Geometry" (SIGGRAPH Asia 2021): with M = I + λL the
 variables are u = M·v and Adam keeps one second moment for all of an instance's coordinates, so that a step moves the
-surface smoothly and as a whole. λ falls in stages, so that the whole is put right before its details; meanwhile the
-silhouette is softened less and less, and is seen at a low resolution first. Lengths are in shares of the mesh's largest
-extent: the outcome depends neither on the object's units nor much on its tessellation.
+surface smoothly. Before and beside them the shape changes as a whole (`whole_shape`), and λ falls in stages, from the
+whole to its details. Meanwhile the silhouette is softened less and less, and is seen at a low resolution first.
+Lengths are in shares of the mesh's largest extent: the outcome depends neither on the object's units nor much on its
+tessellation.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
@@ -35,6 +36,7 @@ from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.patience import Patience
 from refine_batch.methods.precision import tensor_float_32
 from refine_batch.methods.scene import Depths, Scene, lower_size
+from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
@@ -57,40 +59,55 @@ def optimise(
     """The instances as one batch."""
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
-    objective = Objective(scene, options)
+    whole = WholeShape([i.mesh for i in instances], scene)
+    objective = Objective(scene, whole, options)
     steps = config.steps or DEFAULT_STEPS
     edge = mean_edge_length(scene.batch)
     # The displacement is the variable, in extents: it is zero at the start, and M·v is linear in it.
-    displacement = torch.zeros_like(scene.batch.vertices)
+    displacement, amounts = torch.zeros_like(scene.batch.vertices), whole.none()
+    changes = torch.optim.Adam([amounts], lr=options.whole_learning_rate, betas=(0.9, 0.99))
     curve = torch.empty((steps, len(instances)), device=device)
     patience = Patience(config.patience, len(instances), steps, device)
-    stages = len(options.reach)
-    for stage, reach in enumerate(options.reach):
-        first, last = steps * stage // stages, steps * (stage + 1) // stages
-        preconditioner = Preconditioner(scene.batch, (reach * scene.extent / edge).square())
-        optimiser = UniformAdam(displacement)
-        before, smooth = displacement, torch.zeros_like(displacement)
+    for reach, first, last in stages(options, steps):
+        if reach is not None:
+            preconditioner = Preconditioner(scene.batch, (reach * scene.extent / edge).square())
+            optimiser = UniformAdam(displacement)
+            before, smooth = displacement, torch.zeros_like(displacement)
         for step in range(first, last):
             displacement.requires_grad_()
-            terms, _ = objective(displacement, step, steps)
+            amounts.requires_grad_()
+            terms, _ = objective(displacement, amounts, step, steps)
             curve[step] = total = terms.detach().sum(dim=0)
-            if stage == stages - 1 and step / steps >= options.coarse_share:
+            if options.settled_at(step / steps):
                 patience.watch(step, total)
                 if patience.over(step):
                     break
-            (gradient,) = torch.autograd.grad(terms.sum(), displacement)
-            rate = options.learning_rate * options.learning_rate_decay ** (step / steps)
-            smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
-            moved = before + preconditioner.solve(smooth)
-            displacement = moved if patience.running is None else _kept(displacement, moved, patience.running)
+            gradient, amounts.grad = torch.autograd.grad(terms.sum(), (displacement, amounts))
+            left = options.learning_rate_decay ** (step / steps)
+            old = amounts.detach().clone()
+            changes.param_groups[0]["lr"] = options.whole_learning_rate * left
+            changes.step()
+            moved = displacement
+            if reach is not None:
+                rate = options.learning_rate * left
+                smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
+                moved = before + preconditioner.solve(smooth)
+            if patience.running is not None:
+                moved = torch.where(patience.running[:, None, None], moved, displacement)
+                amounts.data = torch.where(patience.running[:, None], amounts.data, old)
+            displacement = moved.detach()
     with torch.no_grad():
-        terms, confidence = objective(displacement, steps, steps)
-    return outcomes(instances, LOSSES, scene.moved(displacement), confidence, terms, curve, patience.taken)
+        terms, confidence = objective(displacement, amounts, steps, steps)
+        vertices = scene.moved(displacement + whole.displacement(amounts))
+    return outcomes(instances, LOSSES, vertices, confidence, terms, curve, patience.taken)
 
 
-def _kept(old: Float[Tensor, "b v 3"], new: Float[Tensor, "b v 3"], running: Bool[Tensor, " b"]) -> Tensor:
-    """The new displacements of the instances still running, the old ones of the others."""
-    return torch.where(running[:, None, None], new, old.detach())
+def stages(options: LargeStepsOptions, steps: int) -> list[tuple[float | None, int, int]]:
+    """(reach, first step, last step, exclusive) of each stage; None is the reach while only the whole shape changes."""
+    alone = int(steps * options.whole_share)
+    count, rest = len(options.reach), steps - alone
+    ends = [alone + rest * i // count for i in range(count + 1)]
+    return [(None, 0, alone), *zip(options.reach, ends, ends[1:], strict=False)]
 
 
 class UniformAdam:
@@ -113,10 +130,11 @@ class UniformAdam:
 
 
 class Objective:
-    """The weighted losses as a function of the displacement (in extents) and of how far the run has come."""
+    """The weighted losses as a function of the displacement (in extents), of the amounts by which the whole shape
+    changes, and of how far the run has come."""
 
-    def __init__(self, scene: Scene, options: LargeStepsOptions):
-        self._scene, self._options = scene, options
+    def __init__(self, scene: Scene, whole: WholeShape, options: LargeStepsOptions):
+        self._scene, self._whole, self._options = scene, whole, options
         # One pair of mirrored views a step, in rotation; none where they would count for nothing.
         directions = symmetry_directions(options.symmetry_azimuths) if options.weights.image_symmetry else []
         self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
@@ -125,7 +143,7 @@ class Objective:
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
 
     def __call__(
-        self, displacement: Float[Tensor, "b v 3"], step: int, steps: int
+        self, displacement: Float[Tensor, "b v 3"], amounts: Float[Tensor, "b k"], step: int, steps: int
     ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v"]]:
         """The losses in the order of `LOSSES`, and the symmetry confidence.
 
@@ -133,7 +151,7 @@ class Objective:
         """
         scene, options, batch = self._scene, self._options, self._scene.batch
         size, sigma = self._resolution(step / steps)
-        vertices = scene.moved(displacement)
+        vertices = scene.moved(displacement + self._whole.displacement(amounts))
         views = self._views[step % len(self._views)]
         depth = scene.render(vertices, views, size, sigma)
         squared = symmetric_distance(vertices, scene.normal, batch) / scene.extent.square()[:, None]
@@ -150,18 +168,17 @@ class Objective:
             ]
         )
         terms = terms * self._weights
-        of_depth = torch.zeros_like(terms)
-        of_depth[LOSSES.index("displacement")] = 1.0
-        along_ray = options.weights.depth * depth_loss(displacement, scene.ray, batch)
-        return terms + of_depth * along_ray, confidence
+        beside = torch.zeros_like(terms)
+        beside[LOSSES.index("displacement")] = 1.0
+        weights = options.weights
+        along_ray = weights.depth * depth_loss(displacement, scene.ray, batch)
+        return terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1)), confidence
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""
         options, full = self._options, self._scene.mask.shape[-1]
-        if progress >= options.coarse_share:
-            return full, options.sigma_end
-        annealed = (options.sigma_end / options.sigma_start) ** (progress / options.coarse_share)
-        return lower_size(full, options.coarse_size), options.sigma_start * annealed
+        size = full if progress >= options.coarse_share else lower_size(full, options.coarse_size)
+        return size, options.sigma_at(progress)
 
     def _normal_consistency(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
         if not self._options.weights.normal_consistency:

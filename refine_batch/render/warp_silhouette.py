@@ -15,8 +15,8 @@ from refine_batch.render.warp_runtime import launch
 # Loops over lanes must stay loops to be vectorised.
 wp.set_module_options({"max_unroll": 0})
 
-LANES = wp.constant(16)
-lanes = wp.types.vector(length=16, dtype=wp.float32)
+LANES = wp.constant(8)
+lanes = wp.types.vector(length=8, dtype=wp.float32)
 
 # A triangle whose doubled NDC area is below this is a line to the rasteriser; PyTorch3D's threshold.
 MIN_DOUBLED_AREA = wp.constant(1e-8)

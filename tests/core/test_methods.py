@@ -153,7 +153,8 @@ def test_a_broken_instance_touches_no_other(batched, undisturbed, name):
 
 # Both methods stop on this instance, at different steps, well before the end.
 CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": {"sigma_end": 1e-4, "learning_rate": 3e-3}}}
-CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": {"learning_rate_decay": 3e-4}}
+EARLY = {"learning_rate_decay": 3e-4, "sigma_settled": 0.6, "whole_share": 0.0}
+CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": EARLY}
 CONVERGES[STACKED] = CONVERGES["refine"]
 
 
@@ -187,7 +188,10 @@ def test_patience_waits_until_losses_compare():
     """While the silhouette still hardens a total that rises means nothing."""
     [found] = run("refine", [ONE], steps=20, patience=1, paper={"learning_rate": 1e-7})
     assert found.steps == 16
-    [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps={"learning_rate": 1e-9, "coarse_share": 0.8})
+    still = {"learning_rate": 1e-9, "whole_learning_rate": 0.0}
+    [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps=still | {"coarse_share": 0.9})
+    assert found.steps == 20
+    [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps=still | {"sigma_settled": 0.8})
     assert found.steps == 18
 
 
@@ -341,7 +345,15 @@ def test_any_number_of_steps(method, steps):
 
 
 @pytest.mark.parametrize(
-    "options", [{"coarse_share": 0.0}, {"coarse_share": 1.0}, {"reach": (0.0,)}, {"reach": (0.3,) * 9}]
+    "options",
+    [
+        {"coarse_share": 0.0},
+        {"coarse_share": 1.0},
+        {"reach": (0.0,)},
+        {"reach": (0.3,) * 9},
+        {"whole_share": 0.9, "whole_learning_rate": 0.0},
+        {"sigma_settled": 0.0},
+    ],
 )
 def test_large_steps_at_the_ends_of_its_options(options):
     config = RefineConfig(image_size=SIZE, steps=5, large_steps=options)
@@ -351,7 +363,8 @@ def test_large_steps_at_the_ends_of_its_options(options):
 
 def test_returned_losses_belong_to_the_returned_mesh(method):
     weights = {"displacement": 7.0}
-    options = {"paper": {"weights": weights, "depth": 0.0}, "large_steps": {"weights": weights | {"depth": 0.0}}}
+    own = {"weights": weights | {"depth": 0.0}, "whole_learning_rate": 0.0, "whole_share": 0.0}
+    options = {"paper": {"weights": weights, "depth": 0.0}, "large_steps": own}
     [found] = run(method, [ONE], steps=6, **options)
     moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
     # That of large-steps is in extents.
@@ -361,7 +374,8 @@ def test_returned_losses_belong_to_the_returned_mesh(method):
 
 def test_large_steps_counts_depth_along_the_ray_from_the_camera():
     weights = {"displacement": 0.0, "depth": 5.0}
-    [found] = run("large-steps", [ONE], steps=6, large_steps={"weights": weights})
+    own = {"weights": weights, "whole_learning_rate": 0.0, "whole_share": 0.0}
+    [found] = run("large-steps", [ONE], steps=6, large_steps=own)
     coarse = ONE.mesh.vertices.astype(np.float64)
     rays = coarse - camera_position(ONE.camera)
     rays /= np.linalg.norm(rays, axis=1)[:, None]
@@ -386,7 +400,8 @@ def test_stages_of_large_steps_go_from_the_whole_to_its_details():
     """With a long reach only, neighbours move together; with a short one at the end, less so."""
 
     def roughness(reach):
-        [found] = run("large-steps", [LARGE], steps=30, large_steps={"reach": reach})
+        own = {"reach": reach, "whole_learning_rate": 0.0, "whole_share": 0.0}
+        [found] = run("large-steps", [LARGE], steps=30, large_steps=own)
         moved = found.vertices - LARGE.mesh.vertices
         ends = LARGE.mesh.faces[:, :2]
         return (

@@ -1,0 +1,69 @@
+"""Changes of a shape as a whole: thicker or thinner, stretched, sheared, turned and moved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from refine_batch.mesh import Mesh
+from refine_batch.methods.scene import Scene
+
+# By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
+# stretch along an axis, a shear or turn from one axis into another, a shift. Amounts are counted in these.
+OFFSET, STRETCH, SHEAR, SHIFT = 0.02, 0.06, 0.04, 0.03
+CHANGES = 1 + 9 + 3
+
+
+class WholeShape:
+    """Thirteen displacement fields per instance: an offset along the vertex normals, nine for a linear map about the
+    centroid, three for a shift.
+
+    A silhouette shows how wide an object is, not where each vertex belongs; what is wrong with a coarse mesh is mostly
+    of this kind, and far from the outline nothing else tells.
+    """
+
+    def __init__(self, meshes: Sequence[Mesh], scene: Scene):
+        fields = np.zeros((len(meshes), scene.batch.vertices.shape[1], 3, CHANGES))
+        for field, mesh in zip(fields, meshes, strict=True):
+            field[: len(mesh.vertices)] = displacement_fields(mesh)
+        # In double precision: a sum over vertices must not depend on how far a batch pads them.
+        self._fields: Float64[Tensor, "b v 3 k"] = torch.from_numpy(fields).to(scene.batch.device)
+
+    def none(self) -> Float[Tensor, "b k"]:
+        """The amounts that leave every shape as it is."""
+        return torch.zeros(self._fields.shape[0], CHANGES, device=self._fields.device)
+
+    def displacement(self, amounts: Float[Tensor, "b k"]) -> Float[Tensor, "b v 3"]:
+        """What these amounts do to each vertex, in extents."""
+        return torch.einsum("bvck,bk->bvc", self._fields, amounts.double()).float()
+
+
+def displacement_fields(mesh: Mesh) -> np.ndarray:
+    """(V, 3, 13) float64: what one usual amount of each change does to each vertex, in extents."""
+    vertices = mesh.vertices.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        placed = (vertices - vertices.mean(axis=0)) / max(float(np.ptp(vertices, axis=0).max()), 1e-12)
+    fields = np.zeros((len(vertices), 3, CHANGES))
+    fields[:, :, 0] = OFFSET * vertex_normals(mesh)
+    for source in range(3):
+        for target in range(3):
+            usual = STRETCH if source == target else SHEAR
+            fields[:, target, 1 + 3 * source + target] = usual * placed[:, source]
+    for axis in range(3):
+        fields[:, axis, 10 + axis] = SHIFT
+    return fields
+
+
+def vertex_normals(mesh: Mesh) -> np.ndarray:
+    """(V, 3) float64 unit normals, weighted by the faces' areas; zero where no face with an area meets."""
+    corners = mesh.vertices.astype(np.float64)[mesh.faces]
+    with np.errstate(invalid="ignore"):
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros((len(mesh.vertices), 3))
+    for k in range(3):
+        np.add.at(normals, mesh.faces[:, k], across)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)

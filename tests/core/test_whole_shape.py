@@ -1,0 +1,126 @@
+"""Changes of a shape as a whole, against closed forms; and that a mesh wrong only in these comes out right."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from shapes import box, icosphere, torus
+
+from refine_batch.camera import Camera
+from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.mesh import Mesh
+from refine_batch.methods import PreparedInstance, load_method
+from refine_batch.methods.large_steps import stages
+from refine_batch.methods.scene import Scene
+from refine_batch.methods.whole_shape import (
+    CHANGES,
+    OFFSET,
+    SHEAR,
+    SHIFT,
+    STRETCH,
+    WholeShape,
+    displacement_fields,
+    vertex_normals,
+)
+from refine_batch.render import hard_silhouettes, load_renderer
+
+CPU = torch.device("cpu")
+SIZE = 64
+
+
+def instance(name: str, mesh: Mesh, true: Mesh) -> PreparedInstance:
+    camera = Camera(azimuth=30, elevation=25, distance=1.6)
+    [mask] = hard_silhouettes(true, [camera], SIZE)
+    return PreparedInstance(name, mesh, np.zeros((SIZE, SIZE, 3), np.float32), mask, camera, "none")
+
+
+def test_an_offset_makes_a_sphere_larger():
+    fields = displacement_fields(icosphere(3, 0.5))
+    radial = icosphere(3, 1.0).vertices
+    # Of largest extent 1: a share of the extent is a length.
+    np.testing.assert_allclose(fields[:, :, 0], OFFSET * radial, atol=0.02 * OFFSET)
+
+
+def test_normals_are_of_unit_length_or_zero():
+    alone = Mesh(np.concatenate([torus().vertices, [[9, 9, 9]]]), torus().faces)
+    length = np.linalg.norm(vertex_normals(alone), axis=1)
+    np.testing.assert_allclose(length[:-1], 1.0, rtol=1e-12)
+    assert length[-1] == 0.0
+
+
+def test_a_linear_map_about_the_centroid_and_a_shift():
+    mesh = Mesh(box(0.3, 0.8, 0.2).vertices + np.array([5.0, -2.0, 1.0], np.float32), box().faces)
+    vertices = mesh.vertices.astype(np.float64)
+    centred = (vertices - vertices.mean(axis=0)) / np.ptp(vertices, axis=0).max()
+    amounts = np.random.default_rng(0).normal(size=CHANGES)
+    matrix = amounts[1:10].reshape(3, 3) * np.where(np.eye(3) > 0, STRETCH, SHEAR)
+    expected = OFFSET * amounts[0] * vertex_normals(mesh) + centred @ matrix + SHIFT * amounts[10:]
+    np.testing.assert_allclose(displacement_fields(mesh) @ amounts, expected, atol=1e-9)
+
+
+def test_a_batch_pads_with_nothing():
+    meshes = [icosphere(1, 0.3), torus()]
+    prepared = [instance(str(i), mesh, mesh) for i, mesh in enumerate(meshes)]
+    scene = Scene.of(prepared, load_renderer("warp"), CPU)
+    whole = WholeShape(meshes, scene)
+    moved = whole.displacement(torch.ones_like(whole.none()))
+    for row, mesh in zip(moved, meshes, strict=True):
+        count = len(mesh.vertices)
+        np.testing.assert_allclose(row[:count], displacement_fields(mesh).sum(axis=2), atol=1e-6)
+        assert not row[count:].any()
+    assert not whole.displacement(whole.none()).any()
+
+
+def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone():
+    """A torus too thick, stretched and out of place; the details may not move at all."""
+    true = torus()
+    wrong = true.vertices + 0.02 * vertex_normals(true)
+    wrong = wrong * np.array([1.1, 1.0, 0.95]) + np.array([0.02, 0.03, 0.0])
+    given = instance("torus", Mesh(wrong, true.faces), true)
+    options = {"whole_share": 0.99, "reach": (0.0,), "learning_rate": 1e-12}
+    config = RefineConfig(method="large-steps", image_size=SIZE, large_steps=options)
+    [found] = load_method("large-steps")([given], config, CPU)
+
+    def iou(vertices: np.ndarray) -> float:
+        [seen] = hard_silhouettes(Mesh(vertices, true.faces), [given.camera], SIZE)
+        return (seen & given.mask).sum() / (seen | given.mask).sum()
+
+    assert iou(wrong) < 0.75
+    assert iou(found.vertices) > 0.95
+    # What moved it is one of the changes: it is linear in their fields.
+    fields = displacement_fields(given.mesh).reshape(-1, CHANGES)
+    moved = (found.vertices - given.mesh.vertices).astype(np.float64).ravel() / np.ptp(
+        given.mesh.vertices, axis=0
+    ).max()
+    left = moved - fields @ np.linalg.lstsq(fields, moved, rcond=None)[0]
+    assert np.abs(left).max() < 1e-5
+
+
+def test_without_a_rate_nothing_changes_as_a_whole():
+    given = instance("ball", icosphere(1, 0.3), icosphere(1, 0.35))
+    options = {"whole_learning_rate": 0.0, "whole_share": 0.9, "learning_rate": 1e-12}
+    config = RefineConfig(method="large-steps", image_size=SIZE, steps=20, large_steps=options)
+    [found] = load_method("large-steps")([given], config, CPU)
+    np.testing.assert_allclose(found.vertices, given.mesh.vertices, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 160])
+def test_stages_cover_every_step_once(steps):
+    options = LargeStepsOptions(reach=(0.3, 0.1, 0.05, 0.02), whole_share=0.3)
+    found = [step for _, first, last in stages(options, steps) for step in range(first, last)]
+    assert found == list(range(steps))
+    assert [reach for reach, _, _ in stages(options, steps)] == [None, 0.3, 0.1, 0.05, 0.02]
+
+
+def test_softness_falls_to_its_end_and_stays():
+    options = LargeStepsOptions()
+    values = [options.sigma_at(i / 200) for i in range(201)]
+    assert values[0] == options.sigma_start
+    assert all(after <= before for before, after in pairwise(values))
+    assert options.sigma_at(options.coarse_share) == pytest.approx(options.sigma_middle)
+    assert options.sigma_at(options.sigma_settled) == pytest.approx(options.sigma_end)
+    assert not options.settled_at(options.sigma_settled - 0.01)
+    assert options.settled_at(options.sigma_settled)
