@@ -50,10 +50,6 @@ class Request:
         # Fractions such as 0.1 do not add up exactly in binary: 10 of them fit on one.
         return min(math.floor(node.get(name, 0.0) / amount + 1e-6) for name, amount in asked.items() if amount > 0)
 
-    def fits(self, node: Mapping[str, float]) -> bool:
-        """Whether a node of these resources can hold an actor."""
-        return self._slots_of(node) > 0
-
     def ray_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         return options | {"memory": self.memory} if self.memory else options
@@ -97,16 +93,6 @@ class Cluster:
             return frozenset(state.get_draining_nodes())
         except (AttributeError, ray.exceptions.RayError):
             return frozenset()  # Ray has no public name for it: without it, such nodes are used to their end
-
-    def place_of(self, actor: Any) -> str | None:
-        """Id of the node that an actor runs on, or waits on until there is one that can hold it; None where unknown."""
-        import ray
-        from ray._private.state import state
-
-        try:
-            return state.actor_table(actor._actor_id.hex())["Address"]["NodeID"] or None
-        except (AttributeError, KeyError, ray.exceptions.RayError):
-            return None  # Ray has no public name for this one either
 
     def summary(self) -> dict[str, Any]:
         """Totals for the run record."""

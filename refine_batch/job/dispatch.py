@@ -156,9 +156,6 @@ class Dispatch:
         if time.monotonic() - self._nodes_at > NODES_EVERY:
             self._nodes, self._nodes_at = self._cluster.nodes(), time.monotonic()
             self._draining = self._cluster.draining()
-            able = {node for node, resources in self._nodes.items() if self._request.fits(resources)}
-            room = self._slots() - len(self._pool.of("idle", "busy", "unsure"))
-            self._pool.forget_the_forgotten(self._cluster.place_of, able - self._draining, room)
             if self._cluster.own and not self._nodes:
                 raise HopelessError("this machine's own Ray has ended; the same command goes on from here")
 

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,8 +31,6 @@ MAX_LATE_START_FAULTS = 20
 # its process died or its node is gone, which decides who is to blame.
 DOUBT = 60.0
 ASK_EVERY = 1.0
-# Seconds after which an actor that waits although there is room for it is one that Ray has lost sight of.
-FORGOTTEN_AFTER = 30.0
 # On a GPU a batch is refined together: its time is that of its slowest instance more than the sum of all.
 TOGETHER_ON_A_GPU = 16
 
@@ -110,8 +108,6 @@ class ActorPool:
         self._start_faults = 0
         self._ever_ready = False
         self._without_actor_since = time.monotonic()
-        # Since when there has been room for an actor that waits elsewhere.
-        self._room_since = math.inf
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -132,35 +128,6 @@ class ActorPool:
         for _ in range(target - len(self)):
             handle: Any = self._actor.remote(self._assignment)
             self._workers.append(Worker(handle, handle.ready.remote(), time.monotonic()))
-
-    def forget_the_forgotten(self, place_of: Callable[[Any], str | None], nodes: Collection[str], room: int) -> None:
-        """Take back actors that have waited for long although there is room; `scale` then asks for others.
-
-        Ray can lose sight of an actor that was asked for in the instant in which a node joined: it waits for ever on a
-        node that cannot hold it. One that is asked for later is placed at once.
-
-        Parameters
-        ----------
-        place_of
-            Id of the node that an actor is, or waits, on.
-        nodes
-            Ids of those that can hold an actor: who waits there is not forgotten.
-        room
-            How many more actors there is room for than are alive.
-        """
-        waiting = self.of("starting")
-        if room > 0 and waiting:
-            lost = [worker for worker in waiting if place_of(worker.handle) not in nodes]
-            room = min(len(lost), room - (len(waiting) - len(lost)))
-        if room <= 0 or not waiting:
-            self._room_since = math.inf
-            return
-        now = time.monotonic()
-        self._room_since = min(self._room_since, now)
-        if now - self._room_since > FORGOTTEN_AFTER:
-            self._room_since = math.inf
-            for worker in lost[:room]:
-                self._end(worker)
 
     def assign(self, worker: Worker, batch: Batch, upcoming: Batch | None = None) -> None:
         """Give an idle worker a batch, and name the one it may load meanwhile."""
