@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import s3_server
 from fault_proxy import FaultProxy
 from tiny_dataset import result_rows
 from trial import BATCH, Trial
@@ -37,6 +38,47 @@ def test_a_store_that_fails_now_and_then(s3_trial, fault):
     assert outcome.record.totals["faults"] == 0, "storage retries by itself: no batch is refined twice"
     s3_trial.check()
     assert [record["outcome"] for record in s3_trial.records()] == ["finished"]
+
+
+@pytest.mark.usefixtures("ray_connection")
+def test_inputs_on_a_store_that_fails_now_and_then(s3_trial):
+    """Manifest, stamps, meshes and images as well: what passes is no fault of any row."""
+    s3_trial.upload()
+    faults = [fault for fault in TRANSIENT if fault != "stall"]
+
+    def one_in_four(method, path, count):
+        return faults[count // 4 % len(faults)] if count % 4 == 3 else None
+
+    with FaultProxy(s3_trial.output.s3_endpoint, one_in_four) as proxy:
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint)
+    met = {(fault, "/inputs/" in path) for method, path, fault in proxy.requests if method == "GET" and fault}
+    assert {fault for fault, input_ in met if input_} >= {"503", "reset"}
+    assert outcome.exit_status == 0, outcome.record.message
+    assert outcome.record.totals["faults"] == 0
+    s3_trial.check()
+
+
+@pytest.mark.usefixtures("ray_connection")
+def test_a_store_that_is_killed_and_comes_back(make_trial, ray_address, aws_environment, tmp_path):
+    (tmp_path / "store").mkdir()
+    server = s3_server.start_rclone(tmp_path / "store")
+    try:
+        bucket = server.make_bucket("bucket")
+        trial: Trial = make_trial(output=Storage(f"{bucket}/out", server.endpoint))
+        trial.address = ray_address
+        trial.upload()
+        trial.conduct.set(pace=0.5)
+        running = trial.start()
+        trial.wait_for_rows(BATCH)
+        server.process.kill()
+        server.process.wait()
+        server = s3_server.start_rclone(tmp_path / "store", int(server.endpoint.rpartition(":")[2]))
+        outcome = running.outcome()
+        assert outcome.exit_status == 0, outcome.record.message
+        assert outcome.record.totals["faults"] == 0
+        trial.check()
+    finally:
+        server.stop()
 
 
 @pytest.mark.usefixtures("ray_connection")

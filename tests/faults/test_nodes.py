@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -110,6 +113,29 @@ def test_a_head_node_that_is_gone_takes_the_run_with_it_and_nothing_else(trial, 
     trial.conduct.set(pace=0.0)
     assert trial.run().exit_status == 0
     trial.check(repeated=2 * BATCH, superseded=2 * BATCH)
+
+
+def test_a_node_with_another_disk_in_the_output_s_place_loses_no_rows(trial, cluster, processes):
+    """A path that means one folder to the driver and another to a node, which writes where nobody reads."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this system does not let its users mount")
+    folder = Path(trial.output.uri)
+    folder.mkdir()
+    start = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={cluster.address}", "--block"]
+    start += ["--num-cpus=2", "--num-gpus=0", f"--object-store-memory={80 << 20}", "--disable-usage-stats"]
+    script = f"mount -t tmpfs tmpfs {shlex.quote(str(folder))} && exec {shlex.join(start)}"
+    node = processes.start(["unshare", "-rm", "bash", "-ec", script], start_new_session=True)
+    try:
+        outcome = trial.run(start_timeout=200.0)
+    finally:
+        os.killpg(node.pid, signal.SIGTERM)
+    assert (outcome.exit_status, outcome.record.outcome) == (1, "failed")
+    assert "not the same folder on every node" in outcome.record.message
+    assert outcome.record.counts == {"refined": 0, "kept": 0, "failed": 0}
+    node.communicate(timeout=100)
+    cluster.add_node(num_cpus=2)
+    assert trial.run().exit_status == 0
+    trial.check()
 
 
 def test_out_of_memory_is_named_and_costs_no_other_instance(make_trial, ray_folder, importable_stubs):

@@ -48,6 +48,7 @@ class Trial:
     def __init__(self, folder: Path, seed: int, count: int = 8, output: Storage | None = None):
         self.folder, self.ids = folder, [f"i{number:02}" for number in range(count)]
         self.manifest = write_dataset(folder, self.ids)
+        self.source = str(self.manifest)
         self.output = output or Storage(str(folder / "out"))
         self.config = RefineConfig(
             method="stub_methods:observed", seed=seed, steps=2, image_size=32, figure_samples=100, guard=False
@@ -55,13 +56,20 @@ class Trial:
         self.conduct = Conduct(seed)
         self.address: str | None = None
 
+    def upload(self) -> None:
+        """Put manifest, meshes and images beside the output, and run from there."""
+        inputs = Storage(f"{self.output.uri.rpartition('/')[0]}/inputs", self.output.s3_endpoint)
+        for file in filter(Path.is_file, self.folder.iterdir()):
+            inputs.write(file.name, file.read_bytes())
+        self.source = inputs.path_of(self.manifest.name)
+
     def options(self, **changes) -> RunOptions:
         settings = {"address": self.address, "batch_size": BATCH, "actors": 2, "instance_timeout": 60.0}
         return RunOptions(**settings | {"s3_endpoint": self.output.s3_endpoint} | changes)
 
     def run(self, **options) -> RunOutcome:
         """A whole run in this process."""
-        return driver.run(str(self.manifest), self.output.uri, self.config, self.options(**options))
+        return driver.run(self.source, self.output.uri, self.config, self.options(**options))
 
     def start(self, **options) -> Background:
         """The same in a thread."""
@@ -69,7 +77,7 @@ class Trial:
 
     def command(self, *options: str) -> list[str]:
         """The same as a command, for a process of its own."""
-        command = [sys.executable, str(ROOT / "jobs" / "refine.py"), str(self.manifest), self.output.uri]
+        command = [sys.executable, str(ROOT / "jobs" / "refine.py"), self.source, self.output.uri]
         for name in ("method", "seed", "steps", "image_size", "figure_samples"):
             command += [f"--{name.replace('_', '-')}", str(getattr(self.config, name))]
         command += ["--set", "guard=false", "--address", self.address or "local", "--progress-interval", "0.5"]
