@@ -8,7 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 STAMP := $(VENV)/.installed
-SOURCES := refine_batch jobs tests examples .ci
+SOURCES := refine_batch jobs tests examples benchmarks cluster .ci
 # Held back when the lock is written: the version whose CPU and CUDA builds were both tested.
 HOLD ?= torch==2.13.0
 DEMO ?= demo
