@@ -146,6 +146,10 @@ def test_a_job_is_followed_stopped_midway_resubmitted_and_finishes(tmp_path, hea
     assert {record.command for record in records} == {"nightly" if nightly else "run"}
     if nightly:
         check_night(output, records[-1], log)
+    else:
+        idle = jobs.submit(script, *arguments)
+        assert jobs.ended(idle) == "SUCCEEDED"
+        assert "Nothing to do" in jobs.client.get_job_logs(idle)
 
 
 def check_night(output, record, log):
