@@ -165,7 +165,8 @@ def test_a_frozen_node_is_given_up_and_does_no_harm_when_it_thaws(trial, cluster
     trial.conduct.set(pace=0.5)
     running = trial.start(actors="auto")
     [(pid, _), *_] = trial.wait_for_batches(1)
-    stopped = [pid, frozen.all_processes["raylet"][0].process.pid]
+    raylet = frozen.all_processes["raylet"][0].process
+    stopped = [pid, raylet.pid]
     for process in stopped:
         os.kill(process, signal.SIGSTOP)
     cluster.add_node(num_cpus=1)
@@ -175,6 +176,7 @@ def test_a_frozen_node_is_given_up_and_does_no_harm_when_it_thaws(trial, cluster
         for process in reversed(stopped):
             os.kill(process, signal.SIGCONT)
     assert outcome.exit_status == 0, outcome.record.message
-    wait_until(lambda: not is_running(pid), "the end of the actor that was frozen")
+    # Ray's processes end with their parent, which is there for them until it is reaped.
+    wait_until(lambda: raylet.poll() is not None and not is_running(pid), "the end of the actor that was frozen")
     rows = trial.check(repeated=BATCH, superseded=BATCH)
     assert {row["attempts"] for row in rows.values()} == {1}, "the node was to blame, not its rows"

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 
 import pytest
-from trial import BATCH, Trial
+from trial import BATCH, Trial, is_running, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +20,8 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, reque
     trial.wait_for_rows(2)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    time.sleep(2.5)  # a batch in hand may still be committed
+    # Until then the batches in hand may still be committed.
+    wait_until(lambda: not any(is_running(pid) for pid, _ in trial.begun()), "the end of its actors")
     committed = {row["instance_id"] for row in trial.rows()}
     assert 2 <= len(committed) < len(trial.ids)
 
@@ -60,14 +60,13 @@ def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(trial, pro
 
 
 def test_grace_runs_out(trial, processes):
-    trial.conduct.set(pace=1.5)
+    # The batch in hand takes longer than this test may.
+    trial.conduct.set(pace=1000)
     process = processes.start(trial.command("--grace-period", "0.5", "--batch-size", "8", "--actors", "1"))
     trial.wait_for_batches(1)
-    begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=100)
     assert process.returncode == 1
-    assert time.monotonic() - begun < 11, "the batch in hand would have taken 12 s"
     [record] = trial.records()
     assert (record["outcome"], record["exit_status"]) == ("stopped", 1)
     trial.conduct.set(pace=0.0)
