@@ -69,10 +69,7 @@ def optimise(
     curve = torch.empty((steps, len(instances)), device=device)
     patience = Patience(config.patience, len(instances), steps, device)
     for reach, first, last in stages(options, steps):
-        if reach is not None:
-            preconditioner = Preconditioner(scene.batch, (reach * scene.extent / edge).square())
-            optimiser = UniformAdam(displacement)
-            before, smooth = displacement, torch.zeros_like(displacement)
+        details = None if reach is None else Details(displacement, scene.batch, (reach * scene.extent / edge).square())
         for step in range(first, last):
             displacement.requires_grad_()
             amounts.requires_grad_()
@@ -83,19 +80,16 @@ def optimise(
                 if patience.over(step):
                     break
             gradient, amounts.grad = torch.autograd.grad(terms.sum(), (displacement, amounts))
-            left = options.learning_rate_decay ** (step / steps)
-            old = amounts.detach().clone()
-            changes.param_groups[0]["lr"] = options.whole_learning_rate * left
+            moved, old = displacement.detach(), amounts.detach().clone()
+            decay = options.learning_rate_decay ** (step / steps)
+            changes.param_groups[0]["lr"] = options.whole_learning_rate * decay
             changes.step()
-            moved = displacement
-            if reach is not None:
-                rate = options.learning_rate * left
-                smooth = smooth - rate * optimiser.direction(preconditioner.solve(gradient))
-                moved = before + preconditioner.solve(smooth)
+            if details is not None:
+                moved = details.step(gradient, options.learning_rate * decay)
             if patience.running is not None:
-                moved = torch.where(patience.running[:, None, None], moved, displacement)
+                moved = torch.where(patience.running[:, None, None], moved, displacement.detach())
                 amounts.data = torch.where(patience.running[:, None], amounts.data, old)
-            displacement = moved.detach()
+            displacement = moved
     with torch.no_grad():
         terms, confidence = objective(displacement, amounts, steps, steps)
         vertices = scene.moved(displacement + whole.displacement(amounts))
@@ -108,6 +102,21 @@ def stages(options: LargeStepsOptions, steps: int) -> list[tuple[float | None, i
     count, rest = len(options.reach), steps - alone
     ends = [alone + rest * i // count for i in range(count + 1)]
     return [(None, 0, alone), *zip(options.reach, ends, ends[1:], strict=False)]
+
+
+class Details:
+    """One stage of the displacements, in its smooth coordinates: from where the stage before it ended."""
+
+    def __init__(self, displacement: Float[Tensor, "b v 3"], batch: MeshBatch, smoothness: Float[Tensor, " b"]):
+        self._preconditioner = Preconditioner(batch, smoothness)
+        self._optimiser = UniformAdam(displacement)
+        self._start, self._smooth = displacement.detach(), torch.zeros_like(displacement)
+
+    def step(self, gradient: Float[Tensor, "b v 3"], learning_rate: float) -> Float[Tensor, "b v 3"]:
+        """The displacement one step on."""
+        solve = self._preconditioner.solve
+        self._smooth = self._smooth - learning_rate * self._optimiser.direction(solve(gradient))
+        return self._start + solve(self._smooth)
 
 
 class UniformAdam:

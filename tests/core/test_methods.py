@@ -153,7 +153,7 @@ def test_a_broken_instance_touches_no_other(batched, undisturbed, name):
 
 # Both methods stop on this instance, at different steps, well before the end.
 CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": {"sigma_end": 1e-4, "learning_rate": 3e-3}}}
-EARLY = {"learning_rate_decay": 3e-4, "sigma_settled": 0.6, "whole_share": 0.0}
+EARLY = {"learning_rate_decay": 3e-4, "sigma_settled": 0.6, "whole_share": 0.0, "weights": {"vertex_symmetry": 3000.0}}
 CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": EARLY}
 CONVERGES[STACKED] = CONVERGES["refine"]
 
@@ -400,7 +400,7 @@ def test_stages_of_large_steps_go_from_the_whole_to_its_details():
     """With a long reach only, neighbours move together; with a short one at the end, less so."""
 
     def roughness(reach):
-        own = {"reach": reach, "whole_learning_rate": 0.0, "whole_share": 0.0}
+        own = {"reach": reach, "whole_learning_rate": 0.0, "whole_share": 0.0, "weights": {"vertex_symmetry": 0.0}}
         [found] = run("large-steps", [LARGE], steps=30, large_steps=own)
         moved = found.vertices - LARGE.mesh.vertices
         ends = LARGE.mesh.faces[:, :2]
