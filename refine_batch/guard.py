@@ -7,8 +7,8 @@ import numpy as np
 from refine_batch.mesh import Mesh
 
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
-# alone: about a pixel of 224. What is left of the difference is pixels, which refinement answers with shape.
-ALREADY_GOOD = 0.005
+# alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
+ALREADY_GOOD = 0.0067
 # Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
 MAX_EXTENT_RATIO = 2.0
 # Largest change of a closed mesh's volume.
