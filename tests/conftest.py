@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,8 +17,9 @@ from refine_batch.io.storage import Storage
 # Before any test imports these modules.
 install_import_hook(shape_checks.CHECKED, "shape_checks.check")
 
-# How long an example takes says more about what else the machine does than about the code.
-settings.register_profile("patient", deadline=None)
+# How long an example takes says more about what else the machine does than about the code. A gate tries the same
+# examples each time; new ones are for people, who can look at what they find.
+settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 
 pytest_plugins = ["ray_fixtures"]

@@ -139,7 +139,7 @@ def read_part(storage: Storage, part: StoredFile | str, columns: Sequence[str] |
 
 
 def read_row_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None = None) -> pa.Table:
-    """Some row groups of a part, as `read_part` gives it."""
+    """Some row groups of a part, as `read_part` gives it; within `open_part`, which says where damage is."""
     names = RESULT_SCHEMA.names if columns is None else list(columns)
     present = set(file.schema.names)
     if not present.issuperset(names):
@@ -150,6 +150,8 @@ def read_row_groups(file: pq.ParquetFile, groups: Sequence[int], columns: Sequen
     table = file.read_row_groups(
         list(groups), columns=[n for n in names if n in present], use_threads=size >= _WORTH_THREADS
     )
+    # pyarrow takes a file's text at its word: bytes that are none would fail only where they are first looked at.
+    table.validate(full=True)
     return conform(table, names)
 
 

@@ -73,6 +73,18 @@ def test_a_damaged_part_is_named_whatever_the_damage(tmp_path_factory, changes, 
         assert "\n" not in said
 
 
+def test_text_that_is_none_is_damage(storage):
+    """A Parquet file that is whole, in which bytes of an id have become others."""
+    table = table_of([result("a"), result("b")])
+    broken = pa.StringArray.from_buffers(2, pa.array([0, 1, 2], pa.int32()).buffers()[1], pa.py_buffer(b"a\x80"))
+    sink = io.BytesIO()
+    pq.write_table(table.set_column(0, table.schema.field(0), broken), sink)
+    assert table.schema.field(0).name == "instance_id"
+    storage.write("results/part-text.parquet", sink.getvalue())
+    with pytest.raises(StorageError, match=r"results/part-text\.parquet is not a Parquet file, or is damaged.*UTF8"):
+        read_part(storage, "results/part-text.parquet")
+
+
 def test_a_newer_schema_is_refused(storage):
     sink = io.BytesIO()
     metadata = {b"refine_batch.schema_version": b"2"}
