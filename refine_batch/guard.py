@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.normals import area_normals
 
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
 # alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
@@ -80,9 +81,3 @@ def enclosed_volume(mesh: Mesh) -> float | None:
         return None
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
     return abs(float(np.einsum("fc,fc->f", a, np.cross(b, c)).sum())) / 6.0
-
-
-def area_normals(mesh: Mesh) -> np.ndarray:
-    """(F, 3) float64 face normals, as long as twice the face's area."""
-    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    return np.cross(b - a, c - a)

@@ -208,18 +208,19 @@ def _finish(
     camera = outcome.camera or prepared.camera
     source: CameraSource = "corrected" if outcome.camera else prepared.camera_source
     ruler = _Ruler(instance, ready, prepared, config)
-    before = held = ruler.measure(instance.mesh, ready.as_working(instance.mesh), prepared.camera)
+    given = ready.as_working(instance.mesh)
+    before = held = ruler.measure(instance.mesh, given, prepared.camera)
     after = ruler.measure(mesh, working, camera)
     reason = None
     if config.guard:
-        apart = ruler.outlines_apart(ready.as_working(instance.mesh), prepared.camera)
+        apart = ruler.outlines_apart(given, prepared.camera)
         reason = objection(coarse, working, held.iou_2d, after.iou_2d, apart)
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, held
         source = prepared.camera_source
     if source == "corrected" and isinstance(ready.working.camera, Camera):
         # Of the coarse mesh as it came: seen by the camera that it came with.
-        before = replace(held, iou_2d=ruler.iou_2d(ready.as_working(instance.mesh), ready.working.camera))
+        before = replace(held, iou_2d=ruler.iou_2d(given, ready.working.camera))
     return RefinedInstance(
         instance_id=instance.instance_id,
         status="refined" if reason is None else "kept",

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.normals import vertex_normals
 from refine_batch.methods.scene import Scene
 
 # By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
@@ -56,14 +57,3 @@ def displacement_fields(mesh: Mesh) -> np.ndarray:
     for axis in range(3):
         fields[:, axis, 10 + axis] = SHIFT
     return fields
-
-
-def vertex_normals(mesh: Mesh) -> np.ndarray:
-    """(V, 3) float64 unit normals, weighted by the faces' areas; zero where no face with an area meets."""
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    with np.errstate(invalid="ignore"):
-        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros((len(mesh.vertices), 3))
-    for k in range(3):
-        np.add.at(normals, mesh.faces[:, k], across)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)

@@ -12,6 +12,7 @@ from shapes import box, icosphere, torus
 from refine_batch.camera import Camera
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.normals import vertex_normals
 from refine_batch.methods import PreparedInstance, load_method
 from refine_batch.methods.large_steps import stages
 from refine_batch.methods.scene import Scene
@@ -23,7 +24,6 @@ from refine_batch.methods.whole_shape import (
     STRETCH,
     WholeShape,
     displacement_fields,
-    vertex_normals,
 )
 from refine_batch.render import hard_silhouettes, load_renderer
 

@@ -1,0 +1,23 @@
+"""Normals of faces and of vertices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refine_batch.mesh.mesh import Mesh
+
+
+def area_normals(mesh: Mesh) -> np.ndarray:
+    """(F, 3) float64 face normals, as long as twice the face's area."""
+    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    return np.cross(b - a, c - a)
+
+
+def vertex_normals(mesh: Mesh) -> np.ndarray:
+    """(V, 3) float64 unit normals, weighted by the faces' areas; zero where no face with an area meets."""
+    with np.errstate(invalid="ignore"):
+        across = area_normals(mesh)
+    normals = np.zeros((len(mesh.vertices), 3))
+    for k in range(3):
+        np.add.at(normals, mesh.faces[:, k], across)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
