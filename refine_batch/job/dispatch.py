@@ -102,6 +102,7 @@ class Dispatch:
                 self._watch()
                 self._reporter.show(self.snapshot())
                 self._measure()
+            self._lock.check()
         finally:
             self._measure(at_once=True)
             self.dropped = sum(len(batch) for batch in self._pool.close())

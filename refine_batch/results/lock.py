@@ -108,6 +108,7 @@ class OutputLock:
         self._thread: threading.Thread | None = None
         self._taken_by: Holder | None = None
         self._renewed = 0.0
+        self._slept = False
 
     def acquire(self, wait: float = 0.0) -> OutputLock:
         """Take the lock, waiting up to `wait` seconds for its holder.
@@ -125,7 +126,7 @@ class OutputLock:
                     f" (a run that died is noticed after {_duration(holder.ttl)})"
                 )
             time.sleep(min(_POLL, max(0.0, deadline - time.monotonic())))
-        self._renewed = time.monotonic()
+        self._renewed = _clock()
         self._thread = threading.Thread(target=self._keep, name="output-lock", daemon=True)
         self._thread.start()
         return self
@@ -166,6 +167,10 @@ class OutputLock:
 
     def _keep(self) -> None:
         while not self._stop.wait(self._heartbeat):
+            if self._is_late():
+                # Others may have come and gone meanwhile: that the file is ours, or not there, proves nothing.
+                self._slept = True
+                return
             try:
                 current = self._current()
                 if current is not None and current.nonce != self._holder.nonce:
@@ -173,7 +178,7 @@ class OutputLock:
                     return
                 self._holder = replace(self._holder, heartbeat_at=time.time())
                 self._storage.write(LOCK, self._holder.dump())
-                self._renewed = time.monotonic()
+                self._renewed = _clock()
             except (StorageError, OSError):
                 continue  # the next beat tries again; `lost` tells once it has gone on for too long
 
@@ -194,7 +199,10 @@ class OutputLock:
     @property
     def lost(self) -> bool:
         """Whether another run holds the lock by now, or it could not be renewed for `ttl` seconds."""
-        return self._taken_by is not None or time.monotonic() - self._renewed > self._ttl
+        return self._taken_by is not None or self._slept or self._is_late()
+
+    def _is_late(self) -> bool:
+        return _clock() - self._renewed > self._ttl
 
     def check(self) -> None:
         """Raise LockLostError if the lock is lost; cheap, for the driver's loop."""
@@ -220,6 +228,11 @@ def held_by(storage: Storage) -> str | None:
     except FileNotFoundError:
         return None
     return holder.run_id if holder else None
+
+
+def _clock() -> float:
+    """Seconds that go on while the machine is suspended, where it can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _boot() -> str:

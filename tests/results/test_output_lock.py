@@ -190,3 +190,17 @@ def test_release_is_safe_at_any_time(tmp_path):
     held.release()
     held.release()
     assert not output.exists(LOCK)
+
+
+def test_a_run_that_slept_past_its_lock_knows_though_the_other_has_come_and_gone(output, monkeypatch):
+    slept = 0.0
+    monkeypatch.setattr(lock_module, "_clock", lambda: time.monotonic() + slept)
+    with lock(output, ttl=60, heartbeat=0.1) as held:
+        held.check()
+        output.delete(LOCK)
+        slept = 3600.0
+        time.sleep(0.3)
+        slept = 0.0  # as if a heartbeat had renewed it meanwhile
+        with pytest.raises(LockLostError, match="this run stops"):
+            held.check()
+        assert not output.exists(LOCK)
