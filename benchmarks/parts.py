@@ -26,7 +26,7 @@ from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods import PreparedInstance, large_steps, refine
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.whole_shape import WholeShape
-from refine_batch.networks import initial_parameters, refine_vertices, refiner, stack_parameters
+from refine_batch.networks import Sampler, initial_parameters, refine_vertices, refiner, stack_parameters
 from refine_batch.networks.encoder import encode
 from refine_batch.render import alpha, load_renderer
 
@@ -72,7 +72,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
     parameters = stack_parameters(networks, device)
     optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)
     image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
-    sample_points = project(batch.vertices, scene.cameras)[..., :2]
+    sampler = Sampler(project(batch.vertices, scene.cameras)[..., :2])
     encoder = {name.removeprefix("encoder."): p for name, p in parameters.items() if name.startswith("encoder.")}
     weights = objective.weights[:, 0].tolist()
     # Halfway between the first softness and the last, near the coarse mesh.
@@ -81,7 +81,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
 
     with torch.no_grad():
         features = encode(image, encoder)
-        displacement, confidence = refine_vertices(parameters, image, batch, sample_points)
+        displacement, confidence = refine_vertices(parameters, image, batch, sampler)
         displacement = 0.01 * displacement
     vertices = batch.vertices + displacement
     # The gradients that each part hands to the one before it.
@@ -113,7 +113,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         optimiser.zero_grad(set_to_none=True)
         given = tuple(_leaf(x) for x in features)
         with mock.patch.object(refiner, "encode", return_value=given):
-            torch.autograd.backward(refine_vertices(parameters, image, batch, sample_points), pull)
+            torch.autograd.backward(refine_vertices(parameters, image, batch, sampler), pull)
 
     def silhouettes_part() -> None:
         seen = scene.render(_leaf(vertices), views, size, sigma)
@@ -136,7 +136,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         (loss + excess_bend_loss(moved, objective.coarse_bends, batch)).sum().backward()
 
     def whole() -> None:
-        by, trusted = refine_vertices(parameters, image, batch, sample_points)
+        by, trusted = refine_vertices(parameters, image, batch, sampler)
         total = objective(batch.vertices + 0.01 * by, by, trusted, 0, progress).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()

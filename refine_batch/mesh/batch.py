@@ -6,7 +6,6 @@ across instances, so a result does not depend on the neighbours in the batch, Na
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from refine_batch.mesh.mesh import Mesh
 from refine_batch.mesh.topology import face_pairs, unique_edges
+from refine_batch.sparse import csr_matrix, multiply
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class MeshBatch:
 
     def sum_neighbours(self, values: Float[Tensor, "b v c"]) -> Float[Tensor, "b v c"]:
         """Σ over each vertex's neighbours of `values`."""
-        return _SumNeighbours.apply(values, self.adjacency)
+        return multiply(self.adjacency, values.flatten(0, 1)).view(values.shape)
 
     def vertex_mean(self, values: Float[Tensor, "b v"]) -> Float[Tensor, " b"]:
         """The mean over each instance's own vertices; padding is ignored, whatever it holds."""
@@ -106,35 +106,10 @@ def row_mask(count: Int32[Tensor, " b"], width: int) -> Bool[Tensor, "b n"]:
     return torch.arange(width, device=count.device)[None] < count[:, None]
 
 
-class _SumNeighbours(torch.autograd.Function):
-    """A·x for a symmetric sparse A, whose backward is A·gradient."""
-
-    @staticmethod
-    def forward(ctx, values, adjacency):
-        ctx.adjacency = adjacency
-        return (adjacency @ values.reshape(adjacency.shape[0], -1)).reshape(values.shape)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        flat = gradient.reshape(ctx.adjacency.shape[0], -1)
-        return (ctx.adjacency @ flat).reshape(gradient.shape), None
-
-
 def _adjacency(edges: np.ndarray, size: int) -> Tensor:
     both = np.concatenate([edges, edges[:, ::-1]]).astype(np.int64)
-    both = both[np.lexsort((both[:, 1], both[:, 0]))]
-    rows = np.zeros(size + 1, np.int64)
-    np.cumsum(np.bincount(both[:, 0], minlength=size), out=rows[1:])
-    with warnings.catch_warnings():
-        # "Sparse CSR tensor support is in beta state": the product used here is the settled part.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(rows),
-            torch.from_numpy(both[:, 1].copy()),
-            torch.ones(len(both)),
-            (size, size),
-            check_invariants=False,
-        )
+    rows, columns = torch.from_numpy(both).unbind(dim=1)
+    return csr_matrix(rows, columns, torch.ones(len(both)), (size, size))
 
 
 def _pad(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -38,7 +38,7 @@ from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.patience import Patience
 from refine_batch.methods.precision import tensor_float_32
 from refine_batch.methods.scene import Scene, lower_size
-from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
+from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.weights import load_encoder
 from refine_batch.render import load_renderer
 from refine_batch.seeding import instance_seed
@@ -75,13 +75,13 @@ def train(
     )
     optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)
     image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
-    sample_points = project(scene.batch.vertices, scene.cameras)[..., :2]
+    sampler = Sampler(project(scene.batch.vertices, scene.cameras)[..., :2])
     steps = config.steps or DEFAULT_STEPS
     best = Best.start(scene.batch)
     patience = Patience(None if config.paper_exact else config.patience, len(instances), steps, device)
     curve = torch.empty((steps, len(instances)), device=device)
     for step in range(steps):
-        displacement, confidence = refine_vertices(parameters, image, scene.batch, sample_points)
+        displacement, confidence = refine_vertices(parameters, image, scene.batch, sampler)
         vertices = scene.batch.vertices + displacement
         # The last step is always settled, so that a run of any length has an iterate to return.
         progress = (step + 1) / steps

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.networks.encoder import CHANNELS, encode, random_encoder
+from refine_batch.networks.sampling import Sampler
 from refine_batch.networks.stacked import channels_last, linear
 
 WIDTH = 128
@@ -69,19 +70,14 @@ def refine_vertices(
     parameters: Parameters,
     image: Float[Tensor, "b 3 h w"],
     batch: MeshBatch,
-    sample_points: Float[Tensor, "b v 2"],
+    sampler: Sampler,
 ) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b v"]]:
     """Displacements (object units) and symmetry confidences in (0, 1) of every vertex.
 
-    `sample_points` are the coarse vertices in the image, in NDC (+x left, +y up).
+    `sampler` samples at the coarse vertices in the image.
     """
     weights = {name.removeprefix("encoder."): p for name, p in parameters.items() if name.startswith("encoder.")}
-    # grid_sample has +x right and +y down.
-    grid = -sample_points[:, None]
-    features = torch.cat(
-        [F.grid_sample(stage, grid, align_corners=False)[:, :, 0].transpose(1, 2) for stage in encode(image, weights)],
-        dim=-1,
-    )
+    features = torch.cat([sampler(stage) for stage in encode(image, weights)], dim=-1)
     x = F.relu(_linear(features, parameters, "bottleneck"))
     x = torch.cat([x, batch.vertices], dim=-1)
     for layer in range(GRAPH_LAYERS):

@@ -11,7 +11,7 @@ from shapes import box, icosphere, soup
 
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
-from refine_batch.networks import initial_parameters, refine_vertices, stack_parameters
+from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.encoder import encode
 
 MESHES = [box(), icosphere(1), soup(12, 9, 3)]
@@ -76,7 +76,7 @@ def test_formulas_of_each_instance():
     batch = MeshBatch.of(MESHES)
     image, points = inputs(batch)
     networks = [livelier(seed) for seed in range(len(MESHES))]
-    displacement, confidence = refine_vertices(stack_parameters(networks, "cpu"), image, batch, points)
+    displacement, confidence = refine_vertices(stack_parameters(networks, "cpu"), image, batch, Sampler(points))
     assert ((confidence > 0) & (confidence < 1)).all()
     for i, (mesh, network) in enumerate(zip(MESHES, networks, strict=True)):
         count = len(mesh.vertices)
@@ -93,13 +93,13 @@ def test_a_stack_of_networks_equals_single_ones():
     image, points = inputs(batch)
     networks = [livelier(seed) for seed in range(len(MESHES))]
     together = stack_parameters(networks, "cpu")
-    displacement, confidence = refine_vertices(together, image, batch, points)
+    displacement, confidence = refine_vertices(together, image, batch, Sampler(points))
     (displacement.square().sum(dim=(1, 2)) + (confidence * batch.vertex_mask).sum(dim=1)).sum().backward()
     for i, mesh in enumerate(MESHES):
         count = len(mesh.vertices)
         single = stack_parameters([networks[i]], "cpu")
         alone = MeshBatch.of([mesh])
-        moved, trust = refine_vertices(single, image[i : i + 1], alone, points[i : i + 1, :count])
+        moved, trust = refine_vertices(single, image[i : i + 1], alone, Sampler(points[i : i + 1, :count]))
         torch.testing.assert_close(displacement[i : i + 1, :count], moved, rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(confidence[i : i + 1, :count], trust, rtol=1e-4, atol=1e-6)
         # Padded vertices are displaced as well, which reaches the parameters only where a loss counts it.
@@ -115,9 +115,9 @@ def test_a_broken_instance_does_not_touch_the_others():
     batch = MeshBatch.of(MESHES)
     image, points = inputs(batch)
     parameters = stack_parameters([livelier(seed) for seed in range(3)], "cpu")
-    expected = refine_vertices(parameters, image, batch, points)
+    expected = refine_vertices(parameters, image, batch, Sampler(points))
     image[1], points[1], batch.vertices[1] = math.nan, math.nan, math.nan
-    found = refine_vertices(parameters, image, batch, points)
+    found = refine_vertices(parameters, image, batch, Sampler(points))
     for value, wanted in zip(found, expected, strict=True):
         torch.testing.assert_close(value[[0, 2]], wanted[[0, 2]], rtol=1e-5, atol=1e-7)
     (found[0].sum() + found[1].sum()).backward()
@@ -129,7 +129,7 @@ def test_zero_start_moves_nothing_and_still_learns():
     batch = MeshBatch.of(MESHES)
     image, points = inputs(batch)
     parameters = stack_parameters([initial_parameters(seed, zero_start=True) for seed in range(3)], "cpu")
-    displacement, confidence = refine_vertices(parameters, image, batch, points)
+    displacement, confidence = refine_vertices(parameters, image, batch, Sampler(points))
     assert (displacement == 0).all()
     assert ((confidence > 0) & (confidence < 1)).all()
     (displacement - 1).square().sum().backward()
@@ -137,7 +137,7 @@ def test_zero_start_moves_nothing_and_still_learns():
     assert (parameters["displacement.weight"].grad != 0).any()
     # The default start moves every vertex at once.
     moved, _ = refine_vertices(
-        stack_parameters([initial_parameters(0, zero_start=False)] * 3, "cpu"), image, batch, points
+        stack_parameters([initial_parameters(0, zero_start=False)] * 3, "cpu"), image, batch, Sampler(points)
     )
     assert moved.abs().mean() > 0.01
 
