@@ -57,8 +57,9 @@ def encode(
             x = layer(x, f"{name}.downsample.0", f"{name}.downsample.1", stride)
         return F.relu(x + y)
 
-    x = F.relu(layer(image.contiguous(memory_format=torch.channels_last), "conv1", "bn1", stride=2))
-    x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+    x = layer(image.contiguous(memory_format=torch.channels_last), "conv1", "bn1", stride=2)
+    # The other way round in a ResNet, to the same values and gradients from four times as many pixels.
+    x = F.relu(F.max_pool2d(x, kernel_size=3, stride=2, padding=1))
     stage1 = block(block(x, "layer1.0"), "layer1.1")
     stage2 = block(block(stage1, "layer2.0", stride=2), "layer2.1")
     return stage1, stage2
