@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from refine_batch.networks import winograd
+
 
 def linear(
     x: Float[Tensor, "b n i"], weight: Float[Tensor, "b i o"], bias: Float[Tensor, "b o"]
@@ -28,7 +30,7 @@ def conv2d(
     A CPU is fastest with one plain convolution after the other, a GPU with one grouped one.
     """
     if x.device.type == "cpu" or len(x) == 1:
-        return _each(lambda y, w: F.conv2d(y, w, stride=stride, padding=padding), x, weight)
+        return _each(lambda y, w: _conv2d(y, w, stride, padding), x, weight)
     size, channels = weight.shape[:2]
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), stride=stride, padding=padding, groups=size)
     return y.reshape(size, channels, *y.shape[2:])
@@ -48,6 +50,12 @@ def batch_norm(
 def channels_last(weight: Float[Tensor, "b o i k k"]) -> Float[Tensor, "b o i k k"]:
     """The same kernels laid out so that each instance's are channels-last, which convolutions take as they are."""
     return weight.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+
+
+def _conv2d(x: Float[Tensor, "1 i h w"], weight: Float[Tensor, "o i k k"], stride: int, padding: int) -> Tensor:
+    if winograd.pays(x, weight, stride, padding):
+        return winograd.conv2d(x, weight)
+    return F.conv2d(x, weight, stride=stride, padding=padding)
 
 
 def _each(layer: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
