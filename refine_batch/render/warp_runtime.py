@@ -43,7 +43,7 @@ def as_array(tensor: Tensor, dtype: type) -> Any:
         raise ValueError(
             f"as_array: expected a contiguous tensor, got strides {tensor.stride()}, shape {tuple(tensor.shape)}"
         )
-    return wp.from_torch(tensor.detach(), dtype=dtype)
+    return wp.from_torch(tensor.detach(), dtype=dtype, return_ctype=True)
 
 
 def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> None:
