@@ -14,38 +14,46 @@ from refine_batch.render.warp_runtime import launch
 from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
 FAR = wp.constant(1e30)
-NO_FACE = wp.constant(2147483647)
+# Past any triangle's depth and number.
+NOTHING = 2**63 - 1
+SHIFT = wp.constant(wp.int64(2**32))
 
 
 @wp.func
-def barycentric(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: wp.float32, y: wp.float32) -> wp.vec3:
-    """Screen-space barycentric coordinates of (x, y); all −1 for a triangle that is not drawn."""
-    area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if not drawn(a, b, c, area):
-        return wp.vec3(-1.0, -1.0, -1.0)
-    u = ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)) / area
-    v = ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)) / area
-    w = ((a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x)) / area
+def doubled_area(a: wp.vec3, b: wp.vec3, c: wp.vec3) -> wp.float32:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+@wp.func
+def parts_of_area(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: wp.float32, y: wp.float32) -> wp.vec3:
+    """The doubled areas of (x, y) with each edge, which add up to the triangle's."""
+    u = (b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x)
+    v = (c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x)
+    w = (a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x)
     return wp.vec3(u, v, w)
 
 
 @wp.func
-def depth_at(a: wp.vec3, b: wp.vec3, c: wp.vec3, x: wp.float32, y: wp.float32) -> wp.float32:
-    """Depth of the triangle at (x, y), perspective-correct, or FAR outside it."""
-    bary = barycentric(a, b, c, x, y)
-    if wp.min(bary[0], wp.min(bary[1], bary[2])) < 0.0:
+def depth_at(
+    a: wp.vec3, b: wp.vec3, c: wp.vec3, area: wp.float32, turn: wp.float32, x: wp.float32, y: wp.float32
+) -> wp.float32:
+    """Depth of the triangle at (x, y), perspective-correct, or FAR outside it; `turn` is its area's sign."""
+    parts = parts_of_area(a, b, c, x, y)
+    if wp.min(parts[0] * turn, wp.min(parts[1] * turn, parts[2] * turn)) < 0.0:
         return FAR
+    bary = parts / area
     return 1.0 / (bary[0] / a[2] + bary[1] / b[2] + bary[2] / c[2])
 
 
 @wp.kernel(enable_backward=False)
-def nearest_depth_kernel(
+def nearest_kernel(
     points: wp.array2d[wp.vec3],
     faces: wp.array2d[wp.vec3i],
     face_count: wp.array[wp.int32],
     mesh_of_view: wp.array[wp.int32],
-    depth: wp.array3d[wp.float32],
+    nearest: wp.array3d[wp.int64],
 ):
+    """Lowers every pixel of a triangle to its depth and number, the depth in the upper half."""
     view, f = wp.tid()
     mesh = mesh_of_view[view]
     if f >= face_count[mesh]:
@@ -54,43 +62,20 @@ def nearest_depth_kernel(
     a = points[view, corner[0]]
     b = points[view, corner[1]]
     c = points[view, corner[2]]
-    size = depth.shape[2]
+    area = doubled_area(a, b, c)
+    if not drawn(a, b, c, area):
+        return
+    turn = wp.sign(area)
+    size = nearest.shape[2]
     pixel = 2.0 / wp.float32(size)
     low = wp.min(a, wp.min(b, c))
     high = wp.max(a, wp.max(b, c))
     for i in range(first_pixel(high[1], size), last_pixel(low[1], size) + 1):
         for j in range(first_pixel(high[0], size), last_pixel(low[0], size) + 1):
-            z = depth_at(a, b, c, 1.0 - pixel * (wp.float32(j) + 0.5), 1.0 - pixel * (wp.float32(i) + 0.5))
+            z = depth_at(a, b, c, area, turn, 1.0 - pixel * (wp.float32(j) + 0.5), 1.0 - pixel * (wp.float32(i) + 0.5))
             if z < FAR:
-                wp.atomic_min(depth, view, i, j, z)
-
-
-@wp.kernel(enable_backward=False)
-def nearest_face_kernel(
-    points: wp.array2d[wp.vec3],
-    faces: wp.array2d[wp.vec3i],
-    face_count: wp.array[wp.int32],
-    mesh_of_view: wp.array[wp.int32],
-    depth: wp.array3d[wp.float32],
-    face: wp.array3d[wp.int32],
-):
-    view, f = wp.tid()
-    mesh = mesh_of_view[view]
-    if f >= face_count[mesh]:
-        return
-    corner = faces[mesh, f]
-    a = points[view, corner[0]]
-    b = points[view, corner[1]]
-    c = points[view, corner[2]]
-    size = depth.shape[2]
-    pixel = 2.0 / wp.float32(size)
-    low = wp.min(a, wp.min(b, c))
-    high = wp.max(a, wp.max(b, c))
-    for i in range(first_pixel(high[1], size), last_pixel(low[1], size) + 1):
-        for j in range(first_pixel(high[0], size), last_pixel(low[0], size) + 1):
-            z = depth_at(a, b, c, 1.0 - pixel * (wp.float32(j) + 0.5), 1.0 - pixel * (wp.float32(i) + 0.5))
-            if z < FAR and z <= depth[view, i, j]:
-                wp.atomic_min(face, view, i, j, f)
+                # The bits of floats above 0 are in the order of the floats.
+                wp.atomic_min(nearest, view, i, j, wp.int64(wp.cast(z, wp.int32)) * SHIFT + wp.int64(f))
 
 
 @wp.func
@@ -102,7 +87,8 @@ def weights_at(
     b = points[view, corner[1]]
     c = points[view, corner[2]]
     pixel = 2.0 / wp.float32(size)
-    bary = barycentric(a, b, c, 1.0 - pixel * (wp.float32(j) + 0.5), 1.0 - pixel * (wp.float32(i) + 0.5))
+    parts = parts_of_area(a, b, c, 1.0 - pixel * (wp.float32(j) + 0.5), 1.0 - pixel * (wp.float32(i) + 0.5))
+    bary = parts / doubled_area(a, b, c)
     weight = wp.vec3(bary[0] / a[2], bary[1] / b[2], bary[2] / c[2])
     return weight / (weight[0] + weight[1] + weight[2])
 
@@ -160,12 +146,9 @@ def rasterise(points: Tensor, faces: Tensor, face_count: Tensor, mesh_of_view: T
     """
     points = points.detach().contiguous()
     shape = (points.shape[0], image_size, image_size)
-    depth = torch.full(shape, FAR, device=points.device)
-    face = torch.full(shape, NO_FACE, dtype=torch.int32, device=points.device)
-    dim = (points.shape[0], faces.shape[1])
-    launch(nearest_depth_kernel, dim, [points, faces, face_count, mesh_of_view, depth])
-    launch(nearest_face_kernel, dim, [points, faces, face_count, mesh_of_view, depth, face])
-    return torch.where(face == NO_FACE, -1, face)
+    nearest = torch.full(shape, NOTHING, dtype=torch.int64, device=points.device)
+    launch(nearest_kernel, (points.shape[0], faces.shape[1]), [points, faces, face_count, mesh_of_view, nearest])
+    return torch.where(nearest == NOTHING, -1, nearest & 0xFFFFFFFF).to(torch.int32)
 
 
 class Shade(torch.autograd.Function):
