@@ -22,18 +22,18 @@ _SAMPLES = 3000
 def find_symmetry_axis(mesh: Mesh, seed: int = 0) -> SymmetryAxis:
     """The normal of the plane through the origin in which the mesh is nearly its own mirror image.
 
-    z, the default of the field, wherever the mesh is symmetric in it or no other plane is clearly better; `none` where
-    no plane does.
+    z, the default of the field, wherever the mesh is symmetric in it or x's plane is not clearly better. y only where
+    no upright plane holds even in part: whatever is flat is near its image upside down, and few objects are made so.
+    `none` where no plane does.
     """
     if not has_area(mesh):
         return "none"
-    asymmetries = {axis: asymmetry(mesh, axis, seed) for axis in ("x", "y", "z")}
-    best = min(asymmetries.values())
-    if asymmetries["z"] <= max(SYMMETRIC, min(PARTLY, MARGIN * best)):
+    x, y, z = (asymmetry(mesh, axis, seed) for axis in ("x", "y", "z"))
+    if z <= max(SYMMETRIC, min(PARTLY, MARGIN * x)):
         return "z"
-    if best > PARTLY:
-        return "none"
-    return "x" if asymmetries["x"] == best else "y"
+    if x <= PARTLY:
+        return "x"
+    return "y" if y <= SYMMETRIC else "none"
 
 
 def asymmetry(mesh: Mesh, axis: str, seed: int = 0) -> float:

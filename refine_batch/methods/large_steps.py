@@ -59,7 +59,7 @@ def optimise(
     """The instances as one batch."""
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
-    whole = WholeShape([i.mesh for i in instances], scene)
+    whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
     objective = Objective(scene, whole, options)
     steps = config.steps or DEFAULT_STEPS
     edge = mean_edge_length(scene.batch)

@@ -24,15 +24,18 @@ class WholeShape:
     centroid, three for a shift.
 
     A silhouette shows how wide an object is, not where each vertex belongs; what is wrong with a coarse mesh is mostly
-    of this kind, and far from the outline nothing else tells.
+    of this kind, and far from the outline nothing else tells. How deep it is, it shows least: of what a change does
+    along the viewing ray, `depth` is what is believed.
     """
 
-    def __init__(self, meshes: Sequence[Mesh], scene: Scene):
+    def __init__(self, meshes: Sequence[Mesh], scene: Scene, depth: float = 1.0):
         fields = np.zeros((len(meshes), scene.batch.vertices.shape[1], 3, CHANGES))
         for field, mesh in zip(fields, meshes, strict=True):
             field[: len(mesh.vertices)] = displacement_fields(mesh)
+        ray = scene.ray[..., None].double()
+        moved: Float64[Tensor, "b v 3 k"] = torch.from_numpy(fields).to(ray.device)
         # In double precision: a sum over vertices must not depend on how far a batch pads them.
-        self._fields: Float64[Tensor, "b v 3 k"] = torch.from_numpy(fields).to(scene.batch.device)
+        self._fields = moved - (1.0 - depth) * (moved * ray).sum(dim=2, keepdim=True) * ray
 
     def none(self) -> Float[Tensor, "b k"]:
         """The amounts that leave every shape as it is."""

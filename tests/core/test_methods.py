@@ -153,7 +153,12 @@ def test_a_broken_instance_touches_no_other(batched, undisturbed, name):
 
 # Both methods stop on this instance, at different steps, well before the end.
 CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": {"sigma_end": 1e-4, "learning_rate": 3e-3}}}
-EARLY = {"learning_rate_decay": 3e-4, "sigma_settled": 0.6, "whole_share": 0.0, "weights": {"vertex_symmetry": 3000.0}}
+EARLY = {
+    "learning_rate_decay": 3e-4,
+    "sigma_settled": 0.6,
+    "whole_share": 0.0,
+    "weights": {"vertex_symmetry": 3000.0},
+} | {"whole_depth": 1.0}
 CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": EARLY}
 CONVERGES[STACKED] = CONVERGES["refine"]
 

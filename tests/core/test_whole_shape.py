@@ -124,3 +124,18 @@ def test_softness_falls_to_its_end_and_stays():
     assert options.sigma_at(options.sigma_settled) == pytest.approx(options.sigma_end)
     assert not options.settled_at(options.sigma_settled - 0.01)
     assert options.settled_at(options.sigma_settled)
+
+
+@pytest.mark.parametrize("depth", [0.0, 0.5])
+def test_of_what_is_along_the_viewing_ray_only_a_share_is_made(depth):
+    mesh = icosphere(2, 0.3)
+    scene = Scene.of([instance("one", mesh, mesh)], load_renderer("warp"), CPU)
+    eye = 1.6 * np.array([np.cos(np.radians(25)) * 0.5, np.sin(np.radians(25)), np.cos(np.radians(25)) * np.sqrt(0.75)])
+    ray = mesh.vertices - eye
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+    for change in range(CHANGES):
+        amounts = torch.eye(CHANGES)[change : change + 1]
+        full, part = (WholeShape([mesh], scene, share).displacement(amounts)[0].numpy() for share in (1.0, depth))
+        along = (full * ray).sum(axis=1)
+        assert np.abs(along).max() > 1e-3
+        np.testing.assert_allclose(part, full - (1 - depth) * along[:, None] * ray, atol=1e-6)
