@@ -38,7 +38,10 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def as_array(tensor: Tensor, dtype: type) -> Any:
-    """A Warp view of a contiguous tensor; where `dtype` is a vector the tensor's last dimension is its components."""
+    """A Warp array of a contiguous tensor's memory; where `dtype` is a vector the last dimension is its components.
+
+    A bare descriptor, which takes half the time of a `wp.array` to make and does not keep the tensor alive.
+    """
     if not tensor.is_contiguous():
         raise ValueError(
             f"as_array: expected a contiguous tensor, got strides {tensor.stride()}, shape {tuple(tensor.shape)}"
