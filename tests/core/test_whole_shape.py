@@ -80,7 +80,7 @@ def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone():
     wrong = true.vertices + 0.02 * vertex_normals(true)
     wrong = wrong * np.array([1.1, 1.0, 0.95]) + np.array([0.02, 0.03, 0.0])
     given = instance("torus", Mesh(wrong, true.faces), true)
-    options = {"whole_share": 0.99, "reach": (0.0,), "learning_rate": 1e-12}
+    options = {"whole_share": 0.99, "reach": (0.0,), "learning_rate": 1e-12, "whole_depth": 1.0}
     config = RefineConfig(method="large-steps", image_size=SIZE, large_steps=options)
     [found] = load_method("large-steps")([given], config, CPU)
 
