@@ -160,7 +160,7 @@ def _large_steps_parts(
 ) -> dict[str, Part]:
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
-    whole = WholeShape([i.mesh for i in instances], scene)
+    whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
     objective = large_steps.Objective(scene, whole, options)
     changes = torch.optim.Adam([whole.none()], lr=options.whole_learning_rate)
     batch, size = scene.batch, scene.mask.shape[-1]

@@ -163,7 +163,7 @@ class LargeStepsOptions(_Options):
         ge=0,
         le=1,
         description="Share of such a change along the viewing ray that is made: a silhouette tells least about it. At "
-        "1 half as many more synthetic objects came out worse than they went in, with the guard twice as many.",
+        "1 a third more of the synthetic objects came out worse than they went in.",
     )
     whole_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the steps, at the start, in which only the whole shape changes."

@@ -28,12 +28,15 @@ def find_symmetry_axis(mesh: Mesh, seed: int = 0) -> SymmetryAxis:
     """
     if not has_area(mesh):
         return "none"
-    x, y, z = (asymmetry(mesh, axis, seed) for axis in ("x", "y", "z"))
-    if z <= max(SYMMETRIC, min(PARTLY, MARGIN * x)):
+    z = asymmetry(mesh, "z", seed)
+    if z <= SYMMETRIC:
+        return "z"
+    x = asymmetry(mesh, "x", seed)
+    if z <= min(PARTLY, MARGIN * x):
         return "z"
     if x <= PARTLY:
         return "x"
-    return "y" if y <= SYMMETRIC else "none"
+    return "y" if asymmetry(mesh, "y", seed) <= SYMMETRIC else "none"
 
 
 def asymmetry(mesh: Mesh, axis: str, seed: int = 0) -> float:

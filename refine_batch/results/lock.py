@@ -108,7 +108,6 @@ class OutputLock:
         self._thread: threading.Thread | None = None
         self._taken_by: Holder | None = None
         self._renewed = 0.0
-        self._slept = False
 
     def acquire(self, wait: float = 0.0) -> OutputLock:
         """Take the lock, waiting up to `wait` seconds for its holder.
@@ -168,9 +167,10 @@ class OutputLock:
     def _keep(self) -> None:
         while not self._stop.wait(self._heartbeat):
             if self._is_late():
-                # Others may have come and gone meanwhile: that the file is ours, or not there, proves nothing.
-                self._slept = True
+                # Others may have come and gone meanwhile: that the file is ours, or not there, proves nothing. Without
+                # further beats the lock stays lost.
                 return
+            begun = _clock()
             try:
                 current = self._current()
                 if current is not None and current.nonce != self._holder.nonce:
@@ -178,7 +178,7 @@ class OutputLock:
                     return
                 self._holder = replace(self._holder, heartbeat_at=time.time())
                 self._storage.write(LOCK, self._holder.dump())
-                self._renewed = _clock()
+                self._renewed = begun
             except (StorageError, OSError):
                 continue  # the next beat tries again; `lost` tells once it has gone on for too long
 
@@ -199,7 +199,7 @@ class OutputLock:
     @property
     def lost(self) -> bool:
         """Whether another run holds the lock by now, or it could not be renewed for `ttl` seconds."""
-        return self._taken_by is not None or self._slept or self._is_late()
+        return self._taken_by is not None or self._is_late()
 
     def _is_late(self) -> bool:
         return _clock() - self._renewed > self._ttl

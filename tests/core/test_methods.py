@@ -157,8 +157,9 @@ EARLY = {
     "learning_rate_decay": 3e-4,
     "sigma_settled": 0.6,
     "whole_share": 0.0,
+    "whole_depth": 1.0,
     "weights": {"vertex_symmetry": 3000.0},
-} | {"whole_depth": 1.0}
+}
 CONVERGES["large-steps"] = {"patience": 3, "steps": 60, "large_steps": EARLY}
 CONVERGES[STACKED] = CONVERGES["refine"]
 
