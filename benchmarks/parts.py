@@ -22,6 +22,7 @@ from refine_batch.losses import (
     vertex_symmetry_loss,
 )
 from refine_batch.losses.vertex_symmetry import symmetric_distance
+from refine_batch.mesh.batch import mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods import PreparedInstance, large_steps, refine
 from refine_batch.methods.scene import Scene
@@ -164,7 +165,7 @@ def _large_steps_parts(
     objective = large_steps.Objective(scene, whole, options)
     changes = torch.optim.Adam([whole.none()], lr=options.whole_learning_rate)
     batch, size = scene.batch, scene.mask.shape[-1]
-    edge = large_steps.mean_edge_length(batch)
+    edge = mean_edge_length(batch)
     preconditioner = Preconditioner(batch, (options.reach[-1] * scene.extent / edge).square())
     adam = large_steps.UniformAdam(batch.vertices)
     none = scene.symmetry_views([])

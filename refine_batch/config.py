@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 4
+ALGORITHM_VERSION = 5
 
 
 class _Options(BaseModel):
@@ -155,8 +155,8 @@ class LargeStepsOptions(_Options):
     whole_learning_rate: float = Field(
         0.15,
         ge=0,
-        description="Of the changes of the shape as a whole (offset, stretch, shear, turn, shift), in usual amounts, "
-        "at the start; 0: none. With them shapes came out a tenth better on synthetic objects.",
+        description="Of the changes of the shape as a whole (offset, stretch, shear, turn, shift, sharpness), in usual "
+        "amounts, at the start; 0: none. With them shapes came out a tenth better on synthetic objects.",
     )
     whole_depth: float = Field(
         0.5,

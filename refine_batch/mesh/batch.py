@@ -106,6 +106,15 @@ def row_mask(count: Int32[Tensor, " b"], width: int) -> Bool[Tensor, "b n"]:
     return torch.arange(width, device=count.device)[None] < count[:, None]
 
 
+def mean_edge_length(batch: MeshBatch) -> Float[Tensor, " b"]:
+    """Mean length of each mesh's face sides, object units; one side counts as often as faces have it."""
+    corners = torch.gather(batch.vertices, 1, batch.faces_of()[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
+    sides = (corners - corners.roll(1, dims=2)).norm(dim=-1).sum(dim=2)
+    width = batch.faces.shape[1]
+    total = masked_sum(sides, row_mask(batch.face_count, width))
+    return (total / (3.0 * batch.face_count)).clamp_min(1e-12)
+
+
 def _adjacency(edges: np.ndarray, size: int) -> Tensor:
     both = np.concatenate([edges, edges[:, ::-1]]).astype(np.int64)
     rows, columns = torch.from_numpy(both).unbind(dim=1)

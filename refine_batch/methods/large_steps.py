@@ -29,7 +29,7 @@ from refine_batch.losses import (
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian
 from refine_batch.losses.vertex_symmetry import symmetric_distance
-from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
+from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
@@ -204,12 +204,3 @@ class Objective:
         difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
         per_view = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
         return none.index_add(0, views.mesh_of_view.long(), per_view)
-
-
-def mean_edge_length(batch: MeshBatch) -> Float[Tensor, " b"]:
-    """Mean length of each mesh's face sides, object units; one side counts as often as faces have it."""
-    corners = torch.gather(batch.vertices, 1, batch.faces_of()[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
-    sides = (corners - corners.roll(1, dims=2)).norm(dim=-1).sum(dim=2)
-    width = batch.faces.shape[1]
-    total = masked_sum(sides, row_mask(batch.face_count, width))
-    return (total / (3.0 * batch.face_count)).clamp_min(1e-12)

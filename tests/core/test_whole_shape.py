@@ -12,6 +12,7 @@ from shapes import box, icosphere, torus
 from refine_batch.camera import Camera
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.batch import MeshBatch
 from refine_batch.mesh.normals import vertex_normals
 from refine_batch.methods import PreparedInstance, load_method
 from refine_batch.methods.large_steps import stages
@@ -19,11 +20,13 @@ from refine_batch.methods.scene import Scene
 from refine_batch.methods.whole_shape import (
     CHANGES,
     OFFSET,
+    ROUNDNESS,
     SHEAR,
     SHIFT,
     STRETCH,
     WholeShape,
     displacement_fields,
+    sharpening,
 )
 from refine_batch.render import hard_silhouettes, load_renderer
 
@@ -55,10 +58,28 @@ def test_a_linear_map_about_the_centroid_and_a_shift():
     mesh = Mesh(box(0.3, 0.8, 0.2).vertices + np.array([5.0, -2.0, 1.0], np.float32), box().faces)
     vertices = mesh.vertices.astype(np.float64)
     centred = (vertices - vertices.mean(axis=0)) / np.ptp(vertices, axis=0).max()
-    amounts = np.random.default_rng(0).normal(size=CHANGES)
+    amounts = np.random.default_rng(0).normal(size=13)
     matrix = amounts[1:10].reshape(3, 3) * np.where(np.eye(3) > 0, STRETCH, SHEAR)
     expected = OFFSET * amounts[0] * vertex_normals(mesh) + centred @ matrix + SHIFT * amounts[10:]
     np.testing.assert_allclose(displacement_fields(mesh) @ amounts, expected, atol=1e-9)
+
+
+def test_sharpening_undoes_a_smoothing():
+    """Against a dense solve; and the corners of a box go outward."""
+    mesh = box(1.0, 0.6, 0.8)
+    batch = MeshBatch.of([mesh])
+    found = sharpening(batch, torch.tensor([1.0]))[0].numpy()
+    vertices = mesh.vertices.astype(np.float64)
+    corners = vertices[mesh.faces]
+    edge = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=2).mean()
+    joined = np.zeros((len(vertices), len(vertices)))
+    for a, b, c in mesh.faces:
+        for i, j in ((a, b), (b, c), (c, a)):
+            joined[i, j] = joined[j, i] = 1.0
+    laplacian = np.diag(joined.sum(axis=1)) - joined
+    smoothed = np.linalg.solve(np.eye(len(vertices)) + (ROUNDNESS / edge) ** 2 * laplacian, vertices)
+    np.testing.assert_allclose(found, vertices - smoothed, atol=1e-6)
+    assert (found * vertices > 0).all()
 
 
 def test_a_batch_pads_with_nothing():
@@ -69,7 +90,9 @@ def test_a_batch_pads_with_nothing():
     moved = whole.displacement(torch.ones_like(whole.none()))
     for row, mesh in zip(moved, meshes, strict=True):
         count = len(mesh.vertices)
-        np.testing.assert_allclose(row[:count], displacement_fields(mesh).sum(axis=2), atol=1e-6)
+        alone = MeshBatch.of([mesh])
+        sharper = sharpening(alone, torch.tensor([np.ptp(mesh.vertices, axis=0).max()]))[0].numpy()
+        np.testing.assert_allclose(row[:count], displacement_fields(mesh).sum(axis=2) + sharper, atol=2e-6)
         assert not row[count:].any()
     assert not whole.displacement(whole.none()).any()
 
@@ -91,7 +114,8 @@ def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone():
     assert iou(wrong) < 0.75
     assert iou(found.vertices) > 0.95
     # What moved it is one of the changes: it is linear in their fields.
-    fields = displacement_fields(given.mesh).reshape(-1, CHANGES)
+    sharper = sharpening(MeshBatch.of([given.mesh]), torch.tensor([np.ptp(given.mesh.vertices, axis=0).max()]))
+    fields = np.concatenate([displacement_fields(given.mesh), sharper[0, ..., None]], axis=2).reshape(-1, CHANGES)
     moved = (found.vertices - given.mesh.vertices).astype(np.float64).ravel() / np.ptp(
         given.mesh.vertices, axis=0
     ).max()
