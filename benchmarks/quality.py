@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import sys
@@ -33,6 +34,7 @@ from refine_batch.figures.outlines import outline_distance
 from refine_batch.guard import objection
 from refine_batch.io.load import load_instance
 from refine_batch.render import hard_silhouettes
+from refine_batch.risk import signs
 from refine_batch.working_resolution import prepare
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
@@ -68,7 +70,12 @@ def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: st
         silhouette = hard_silhouettes(instance.mesh, [seen.camera], config.image_size)[0]
         line["apart"] = outline_distance(silhouette, seen.mask) / config.image_size
         ious = result.before.iou_2d, result.after.iou_2d
-        line["objection"] = objection(instance.mesh, result.mesh, *ious, line["apart"])
+        axis, limit = result.symmetry_axis, config.guard_risk
+        line["objection"] = objection(
+            instance.mesh, result.mesh, *ious, line["apart"], symmetry_axis=axis, largest_risk=limit
+        )
+        if line["apart"] < math.inf:
+            line["signs"] = asdict(signs(instance.mesh, result.mesh, axis, result.before.iou_2d, line["apart"]))
     return line
 
 
@@ -81,7 +88,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int | M
                         yield "examples", method, seed, ManifestRow.from_batch(batch, i)
             count = arguments.refine_instances if method == "refine" else arguments.synthetic
             for index in range(min(count, arguments.synthetic)):
-                yield "synthetic", method, seed, index
+                yield "synthetic", method, seed, arguments.first + index
 
 
 def key(line: dict) -> tuple:
@@ -148,6 +155,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["large-steps", "refine"])
     parser.add_argument("--examples", type=Path, default=SHARED if SHARED.exists() else None, help="a manifest")
     parser.add_argument("--synthetic", type=int, default=200, help="instances; 0: none")
+    parser.add_argument("--first", type=int, default=0, help="index of the first of them")
     parser.add_argument("--refine-instances", type=int, default=40, help="at most so many of them for `refine`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--options", type=json.loads, default={}, help='of RefineConfig, as JSON: {"steps": 100}')

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.volume import enclosed_volume
+from refine_batch.risk import risk, signs
 
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
 # alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
@@ -22,12 +26,27 @@ COLLAPSED = 0.02
 
 
 def objection(
-    coarse: Mesh, refined: Mesh, iou_before: float | None, iou_after: float | None, apart: float = float("inf")
+    coarse: Mesh,
+    refined: Mesh,
+    iou_before: float | None,
+    iou_after: float | None,
+    apart: float = math.inf,
+    *,
+    symmetry_axis: str = "none",
+    largest_risk: float = 1.0,
 ) -> str | None:
     """Why the refined mesh should not be returned, as a sentence for `kept_reason`; None where all is well.
 
-    `iou_before` and `iou_after` are the 2D IoU of hard silhouette and mask, at the camera used; `apart` is how far the
-    outlines of coarse mesh and mask lie apart on average, as a share of the image's side.
+    Parameters
+    ----------
+    iou_before, iou_after
+        2D IoU of hard silhouette and mask, at the camera used.
+    apart
+        How far the outlines of coarse mesh and mask lie apart on average, as a share of the image's side.
+    symmetry_axis
+        `x`, `y`, `z` or `none`: of the plane in which the object should be its own mirror image.
+    largest_risk
+        The probability of a worse shape (`refine_batch.risk`) up to which a mesh is returned.
     """
     if iou_before is not None and iou_after is not None and iou_after < iou_before:
         return f"the silhouette agrees less with the mask than before: 2D IoU {iou_before:.4f} → {iou_after:.4f}"
@@ -56,6 +75,13 @@ def objection(
     collapsed = collapsed_share(coarse, refined)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
+    if iou_before is not None and math.isfinite(apart):
+        estimated = risk(signs(coarse, refined, symmetry_axis, iou_before, apart))
+        if estimated > largest_risk:
+            return (
+                f"the shape has probably gained nothing: the risk that it is worse is put at {estimated:.0%}, above "
+                f"--guard-risk {largest_risk:g}"
+            )
     return None
 
 
@@ -70,14 +96,3 @@ def collapsed_share(coarse: Mesh, refined: Mesh) -> float:
     """Share of the coarse surface whose faces lost nearly all of their area."""
     before, after = (np.linalg.norm(area_normals(mesh), axis=1) for mesh in (coarse, refined))
     return float(before[after < COLLAPSED * before].sum() / max(before.sum(), 1e-30))
-
-
-def enclosed_volume(mesh: Mesh) -> float | None:
-    """The volume inside a closed, consistently wound mesh, by the divergence theorem; None for any other."""
-    directed = np.concatenate([mesh.faces[:, [i, j]] for i, j in ((0, 1), (1, 2), (2, 0))]).astype(np.int64)
-    forth = directed[:, 0] * len(mesh.vertices) + directed[:, 1]
-    back = directed[:, 1] * len(mesh.vertices) + directed[:, 0]
-    if not np.array_equal(np.sort(forth), np.sort(back)):
-        return None
-    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    return abs(float(np.einsum("fc,fc->f", a, np.cross(b, c)).sum())) / 6.0

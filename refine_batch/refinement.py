@@ -214,7 +214,15 @@ def _finish(
     reason = None
     if config.guard:
         apart = ruler.outlines_apart(given, prepared.camera)
-        reason = objection(coarse, working, held.iou_2d, after.iou_2d, apart)
+        reason = objection(
+            coarse,
+            working,
+            held.iou_2d,
+            after.iou_2d,
+            apart,
+            symmetry_axis=prepared.symmetry_axis,
+            largest_risk=config.guard_risk,
+        )
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, held
         source = prepared.camera_source

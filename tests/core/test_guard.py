@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from refine_batch.guard import collapsed_share, enclosed_volume, flipped_share, objection
+from refine_batch.guard import collapsed_share, flipped_share, objection
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.volume import enclosed_volume
 
 
 @pytest.fixture
@@ -97,3 +98,20 @@ def test_a_flat_mesh_may_gain_a_little_depth():
     bent = square.vertices.copy()
     bent[2, 2] = 0.02
     assert objection(square, Mesh(bent, square.faces), 0.5, 0.6) is None
+
+
+def test_a_shape_that_is_probably_worse_is_held_back_above_the_risk_that_is_allowed():
+    """A ball that agreed well with the mask and has grown a horn."""
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
+    horned = ball.vertices.copy()
+    horned[np.argmax(horned[:, 0])] *= 1.15
+    ball, horned = Mesh(ball.vertices, ball.faces), Mesh(horned, ball.faces)
+    given = {"apart": 0.02, "symmetry_axis": "z"}
+    reason = objection(ball, horned, 0.9, 0.95, **given, largest_risk=0.1)
+    assert reason is not None
+    assert "gained nothing" in reason
+    assert "--guard-risk 0.1" in reason
+    assert objection(ball, horned, 0.9, 0.95, **given, largest_risk=1.0) is None
+    # Where the overlap or the outlines are not known nothing is estimated.
+    assert objection(ball, horned, None, None, **given, largest_risk=0.0) is None
+    assert objection(ball, horned, 0.9, 0.95, symmetry_axis="z", largest_risk=0.0) is None

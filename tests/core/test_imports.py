@@ -13,7 +13,7 @@ import pytest
 import refine_batch
 
 PACKAGE = Path(refine_batch.__file__).parent
-CORE = ("camera", "config", "errors", "instance", "refinement", "seeding", "guard", "working_resolution")
+CORE = ("camera", "config", "errors", "instance", "refinement", "seeding", "guard", "risk", "working_resolution")
 CORE_PACKAGES = ("figures", "losses", "mesh", "methods", "networks", "render")
 CLUSTER_AND_STORAGE = ("ray", "fsspec", "s3fs", "pyarrow")
 # Within a function, for those who name a URI.
