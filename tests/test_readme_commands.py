@@ -71,9 +71,7 @@ def test_manifest_inputs_and_output_on_s3(tmp_path, ray_folder, importable_stubs
     [run] = re.findall(r"^refine-batch run s3://.*$", README, re.MULTILINE)
     run = run.replace("manifest.parquet", local.name).replace("s3://bucket", folder)
     run = re.sub(r"http://\S+", s3_folder.s3_endpoint, run)
-    shell(
-        f"{run} --address local --method stub_methods:swell --image-size 32 --figure-samples 100 --no-guard", tmp_path
-    )
+    shell(f"{run} --address local --method stub_methods:swell --image-size 32 --figure-samples 100", tmp_path)
     rows = result_rows(Storage(f"{folder}/refined", s3_folder.s3_endpoint))
     assert [(row["instance_id"], row["status"]) for row in sorted(rows, key=lambda row: row["instance_id"])] == [
         ("a", "refined"),

@@ -50,7 +50,7 @@ def test_rows_are_refined_once_and_then_not_again(tmp_path, run, monkeypatch):
         assert row["attempts"] == 1
         assert row["run_id"] == first.record.run_id
         assert len(row["vertices"]) == 42
-        assert np.linalg.norm(row["vertices"], axis=1) == pytest.approx(0.303, rel=1e-4)
+        assert np.linalg.norm(row["vertices"], axis=1) == pytest.approx(0.324, rel=1e-4)
     mean_after = np.mean([row["iou_2d_after"] for row in rows])
     assert first.record.figures["iou_2d"]["after"] == pytest.approx(mean_after)
     record = json.loads((output / "runs" / f"{first.record.run_id}.json").read_text())
