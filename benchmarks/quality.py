@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import multiprocessing
 import statistics
 import sys
@@ -74,8 +73,7 @@ def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: st
         line["objection"] = objection(
             instance.mesh, result.mesh, *ious, line["apart"], symmetry_axis=axis, largest_risk=limit
         )
-        if line["apart"] < math.inf:
-            line["signs"] = asdict(signs(instance.mesh, result.mesh, axis, result.before.iou_2d, line["apart"]))
+        line["signs"] = asdict(signs(instance.mesh, result.mesh, axis, result.before.iou_2d))
     return line
 
 

@@ -75,8 +75,8 @@ def objection(
     collapsed = collapsed_share(coarse, refined)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
-    if iou_before is not None and math.isfinite(apart):
-        estimated = risk(signs(coarse, refined, symmetry_axis, iou_before, apart))
+    if iou_before is not None:
+        estimated = risk(signs(coarse, refined, symmetry_axis, iou_before))
         if estimated > largest_risk:
             return (
                 f"the shape has probably gained nothing: the risk that it is worse is put at {estimated:.0%}, above "

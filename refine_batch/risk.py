@@ -37,29 +37,23 @@ class Signs:
     growth
         By how much the largest extent grew beyond the shape's size: the logarithm of its ratio less that of the sizes.
         A shape whose tips must go farther out to meet the mask is rounded off, or not where it should be.
-    displacement
-        Logarithm of the root mean square displacement of the vertices, in extents.
-    apart
-        Logarithm of the mean distance of the outlines of coarse mesh and mask, as a share of the image's side.
     """
 
     asymmetry: float
     overlap: float
     growth: float
-    displacement: float
-    apart: float
 
 
 # The mean over the instances that were fitted.
 USUAL_ASYMMETRY = -0.65
 # Between their first and last hundredth nearly all of them lay; beyond that nothing is known, and nothing is added.
-LEAST = Signs(asymmetry=-1.7, overlap=0.41, growth=-0.112, displacement=-4.46, apart=-4.95)
-MOST = Signs(asymmetry=0.0, overlap=0.936, growth=0.061, displacement=-2.53, apart=-2.95)
-WEIGHTS = Signs(asymmetry=1.73, overlap=6.07, growth=31.9, displacement=-3.08, apart=1.44)
-BIAS = -11.5
+LEAST = Signs(asymmetry=-1.7, overlap=0.41, growth=-0.112)
+MOST = Signs(asymmetry=0.0, overlap=0.936, growth=0.061)
+WEIGHTS = Signs(asymmetry=1.85, overlap=10.6, growth=30.5)
+BIAS = -10.3
 
 
-def signs(coarse: Mesh, refined: Mesh, symmetry_axis: str, iou_before: float, apart: float) -> Signs:
+def signs(coarse: Mesh, refined: Mesh, symmetry_axis: str, iou_before: float) -> Signs:
     """The signs of one refinement.
 
     Parameters
@@ -68,17 +62,12 @@ def signs(coarse: Mesh, refined: Mesh, symmetry_axis: str, iou_before: float, ap
         `x`, `y`, `z` or `none`.
     iou_before
         2D IoU of the coarse mesh and the mask, at the camera used.
-    apart
-        Mean distance of their outlines, as a share of the image's side.
     """
     before, after = (float(np.ptp(mesh.vertices, axis=0).max()) for mesh in (coarse, refined))
-    moved = (refined.vertices.astype(np.float64) - coarse.vertices) / max(before, 1e-12)
     return Signs(
         asymmetry=_mended(coarse, refined, symmetry_axis),
         overlap=iou_before,
         growth=_log_ratio(after, before) - _log_ratio(size(refined), size(coarse)),
-        displacement=math.log(max(math.sqrt((moved**2).sum(axis=1).mean()), 1e-6)),
-        apart=math.log(min(max(apart, 1e-6), 1.0)),
     )
 
 

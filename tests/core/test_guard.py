@@ -112,6 +112,5 @@ def test_a_shape_that_is_probably_worse_is_held_back_above_the_risk_that_is_allo
     assert "gained nothing" in reason
     assert "--guard-risk 0.1" in reason
     assert objection(ball, horned, 0.9, 0.95, **given, largest_risk=1.0) is None
-    # Where the overlap or the outlines are not known nothing is estimated.
+    # Where the overlap is not known nothing is estimated.
     assert objection(ball, horned, None, None, **given, largest_risk=0.0) is None
-    assert objection(ball, horned, 0.9, 0.95, symmetry_axis="z", largest_risk=0.0) is None
