@@ -214,6 +214,8 @@ def _finish(
     reason = None
     if config.guard:
         apart = ruler.outlines_apart(given, prepared.camera)
+        # A camera that was fitted to the coarse mesh makes the two agree: the signs then say something else.
+        known = prepared.camera_source == "given"
         reason = objection(
             coarse,
             working,
@@ -221,7 +223,7 @@ def _finish(
             after.iou_2d,
             apart,
             symmetry_axis=prepared.symmetry_axis,
-            largest_risk=config.guard_risk,
+            largest_risk=config.guard_risk if known else 1.0,
         )
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, held

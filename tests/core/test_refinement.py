@@ -339,3 +339,17 @@ def test_public_names_are_there():
         assert getattr(refine_batch, name) is not None
     with pytest.raises(AttributeError, match="'refine_batch' has no attribute 'no_such'"):
         _ = refine_batch.no_such
+
+
+def test_risk_is_estimated_where_the_camera_is_known():
+    """A camera that was itself fitted to the coarse mesh says nothing of how good that was."""
+    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * 1.3, SPHERE.faces), [CAMERA], SIZE)
+    strict = config(guard=True, guard_risk=0.0)
+    given = instance("a", mask=mask)
+    [known] = refine([given], strict)
+    assert known.status == "kept"
+    assert "--guard-risk" in (known.kept_reason or "")
+    assert refine([given], config(guard=True, guard_risk=1.0))[0].status == "refined"
+    [unknown] = refine([replace(given, camera=None)], strict)
+    assert unknown.camera_source == "estimated"
+    assert "--guard-risk" not in (unknown.kept_reason or "")
