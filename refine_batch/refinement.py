@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -214,9 +213,9 @@ def _finish(
     after = ruler.measure(mesh, working, camera)
     reason = None
     if config.guard:
-        # A camera estimated from the coarse mesh makes it agree with the mask, which then says nothing for the mesh.
-        known = prepared.camera_source != "estimated"
-        apart = ruler.outlines_apart(given, prepared.camera) if known else math.inf
+        apart = ruler.outlines_apart(given, prepared.camera)
+        # A camera that was fitted to the coarse mesh makes the two agree: the signs then say something else.
+        known = prepared.camera_source == "given"
         reason = objection(
             coarse,
             working,

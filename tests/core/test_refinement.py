@@ -342,7 +342,7 @@ def test_public_names_are_there():
 
 
 def test_risk_is_estimated_where_the_camera_is_known():
-    """A camera that was itself fitted to the coarse mesh says nothing of how good that is, nor do their outlines."""
+    """A camera that was itself fitted to the coarse mesh says nothing of how good that was."""
     [mask] = hard_silhouettes(Mesh(SPHERE.vertices * 1.3, SPHERE.faces), [CAMERA], SIZE)
     strict = config(guard=True, guard_risk=0.0)
     given = instance("a", mask=mask)
@@ -353,4 +353,3 @@ def test_risk_is_estimated_where_the_camera_is_known():
     [unknown] = refine([replace(given, camera=None)], strict)
     assert unknown.camera_source == "estimated"
     assert "--guard-risk" not in (unknown.kept_reason or "")
-    assert "already agrees" not in (unknown.kept_reason or "")
