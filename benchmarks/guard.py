@@ -18,16 +18,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from quality import WORSE
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from refine_batch.guard import PROBABLY_WORSE
 from refine_batch.risk import Signs
 
 NAMES = [field.name for field in fields(Signs)]
-WORSE = 1.01
 LIMITS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 1.0)
-# How the objection of the estimate itself begins, which must not decide what it is fitted to.
-OWN = "the shape has probably gained nothing"
 PENALTY = 0.5
 
 
@@ -68,7 +67,8 @@ def main() -> None:
     lines = [json.loads(text) for path in arguments.lines for text in path.read_text().splitlines()]
     lines = [line for line in lines if line["status"] != "failed" and line["before"]["chamfer_l2"] is not None]
     before, after = (np.array([line[when]["chamfer_l2"] for line in lines]) for when in ("before", "after"))
-    judged = np.array(["signs" in line and (line["objection"] or OWN).startswith(OWN) for line in lines])
+    # What the estimate itself held back must not be missing from what it is fitted to.
+    judged = np.array([(line["objection"] or PROBABLY_WORSE).startswith(PROBABLY_WORSE) for line in lines])
     signs = np.array([[line["signs"][name] for name in NAMES] for line, use in zip(lines, judged, strict=True) if use])
     bounds = np.percentile(signs, [1, 99], axis=0)
     signs = signs.clip(*bounds)

@@ -259,7 +259,7 @@ class RefineConfig(_Options):
         ge=0,
         le=1,
         description="The estimated probability of a worse shape above which the guard returns the coarse mesh; 1: only "
-        "its other checks count. At 0.1 a third as many synthetic shapes come back worse, for a twentieth of the gain.",
+        "its other checks count. At 0.1 a third as many synthetic shapes come back worse, for a tenth of the gain.",
     )
     refine_camera: bool = Field(
         False,

@@ -23,6 +23,8 @@ MAX_FLIPPED_SHARE = 0.25
 # Largest share of the surface whose faces may shrink to next to nothing: to this share of their area.
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
+# How the reason begins where only the estimate of the risk speaks against a mesh.
+PROBABLY_WORSE = "the shape has probably gained nothing"
 
 
 def objection(
@@ -75,11 +77,12 @@ def objection(
     collapsed = collapsed_share(coarse, refined)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
-    if iou_before is not None:
+    # No estimate exceeds 1, and the signs cost two searches for nearest neighbours.
+    if iou_before is not None and largest_risk < 1.0:
         estimated = risk(signs(coarse, refined, symmetry_axis, iou_before))
         if estimated > largest_risk:
             return (
-                f"the shape has probably gained nothing: the risk that it is worse is put at {estimated:.0%}, above "
+                f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above "
                 f"--guard-risk {largest_risk:g}"
             )
     return None
