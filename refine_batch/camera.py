@@ -113,11 +113,11 @@ def angle_between(a: Camera, b: Camera) -> float:
 
 def camera_axes(camera: Camera) -> np.ndarray:
     """(3, 3) float64 with the camera's x, y and z axes in object space as columns."""
-    return cameras_from_parameters(_table([camera])).rotation[0].numpy()
+    return cameras_from_parameters(parameters_of([camera])).rotation[0].numpy()
 
 
-def _table(cameras: Sequence[Camera]) -> Float[Tensor, "n 7"]:
-    """The cameras' numbers as rows of float64, in the order of `cameras_from_parameters`."""
+def parameters_of(cameras: Sequence[Camera]) -> Float[Tensor, "n 7"]:
+    """(N, 7) float64: the cameras' numbers in the order of `cameras_from_parameters`."""
     rows = [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y] for c in cameras]
     return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
 
@@ -144,7 +144,7 @@ class Cameras:
 
 def stack_cameras(cameras: Sequence[Camera], device: torch.device | str = "cpu") -> Cameras:
     """`Cameras` of a list of `Camera`, float32 on `device`."""
-    stacked = cameras_from_parameters(_table(cameras))
+    stacked = cameras_from_parameters(parameters_of(cameras))
     return Cameras(*(t.to(device=device, dtype=torch.float32) for t in vars(stacked).values()))
 
 

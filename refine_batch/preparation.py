@@ -21,6 +21,7 @@ from refine_batch.config import PreparationOptions
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.decimation import compact, decimated
 from refine_batch.picture import Picture, faced
 from refine_batch.pinhole import Pinhole, Placement
 
@@ -134,35 +135,7 @@ def without_small_pieces(mesh: Mesh, share: float) -> tuple[Mesh, int]:
     small &= np.bincount(piece, minlength=len(area)) > 0
     if not small.any():
         return mesh, 0
-    return _compact(mesh.vertices, mesh.faces[~small[piece]]), int(small.sum())
-
-
-def decimated(mesh: Mesh, faces: int) -> Mesh:
-    """A mesh of about `faces` triangles by quadric error (Garland and Heckbert 1997), as few more as can be where the
-    mesh's topology allows no fewer.
-
-    Raises
-    ------
-    InstanceError
-        MESH_BROKEN: nothing is left of it.
-    """
-    from fast_simplification import simplify
-
-    vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
-    a, b, c = triangles.T
-    triangles = triangles[(a != b) & (b != c) & (c != a)]
-    small = _compact(np.asarray(vertices, np.float32), triangles)
-    if not len(small.faces) or not np.isfinite(small.vertices).all():
-        raise InstanceError(
-            ErrorKind.MESH_BROKEN, f"the mesh falls apart when it is decimated from {len(mesh.faces)} to {faces} faces"
-        )
-    return small
-
-
-def _compact(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
-    """The faces with the vertices that they use, in order."""
-    used, renumbered = np.unique(faces, return_inverse=True)
-    return Mesh(vertices[used], renumbered.reshape(-1, 3))
+    return compact(mesh.vertices, mesh.faces[~small[piece]]), int(small.sum())
 
 
 def _normalised(ready: Preparation) -> Preparation:

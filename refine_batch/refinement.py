@@ -214,8 +214,6 @@ def _finish(
     reason = None
     if config.guard:
         apart = ruler.outlines_apart(given, prepared.camera)
-        # A camera that was fitted to the coarse mesh makes the two agree: the signs then say something else.
-        known = prepared.camera_source == "given"
         reason = objection(
             coarse,
             working,
@@ -223,7 +221,7 @@ def _finish(
             after.iou_2d,
             apart,
             symmetry_axis=prepared.symmetry_axis,
-            largest_risk=config.guard_risk if known else 1.0,
+            largest_risk=config.guard_risk,
         )
     if reason is not None:
         mesh, camera, after = instance.mesh, prepared.camera, held

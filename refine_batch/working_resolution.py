@@ -50,15 +50,16 @@ def prepare(
         raise InstanceError(
             ErrorKind.MASK_EMPTY, f"{name}: nothing is left of the mask at the working size of {image_size} pixels"
         )
-    camera, source = _camera(instance, mask, refine_camera, device)
     axis = instance.symmetry_axis or symmetry_axis
+    axis = find_symmetry_axis(instance.mesh) if axis == "auto" else cast(SymmetryAxis, axis)
+    camera, source = _camera(instance, mask, refine_camera, axis, device)
     return PreparedInstance(
         instance_id=instance.instance_id,
         mesh=instance.mesh,
         image=resize_square(instance.image.astype(np.float32) / 255.0, image_size),
         mask=mask,
         camera=camera,
-        symmetry_axis=find_symmetry_axis(instance.mesh) if axis == "auto" else cast(SymmetryAxis, axis),
+        symmetry_axis=axis,
         camera_source=source,
     )
 
@@ -93,11 +94,11 @@ def check(instance: Instance) -> None:
 
 
 def _camera(
-    instance: Instance, mask: np.ndarray, correct: bool, device: torch.device | str
+    instance: Instance, mask: np.ndarray, correct: bool, axis: SymmetryAxis, device: torch.device | str
 ) -> tuple[Camera, CameraSource]:
     """The camera to use, and where it is from."""
     if not isinstance(instance.camera, Camera):
-        return estimate_camera(instance.mesh, mask, instance.camera, device), "estimated"
+        return estimate_camera(instance.mesh, mask, instance.camera, axis, device), "estimated"
     better = correct_camera(instance.mesh, mask, instance.camera, device) if correct else None
     return (instance.camera, "given") if better is None else (better, "corrected")
 

@@ -24,8 +24,9 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.decimation import decimated
 from refine_batch.methods import MethodOutput
-from refine_batch.preparation import decimated, make_ready, without_small_pieces
+from refine_batch.preparation import make_ready, without_small_pieces
 from refine_batch.refinement import refine
 from refine_batch.render import hard_silhouettes
 from refine_batch.results.rows import RowContext, row_of, table_of

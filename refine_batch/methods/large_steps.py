@@ -37,9 +37,12 @@ from refine_batch.methods.patience import Patience
 from refine_batch.methods.precision import tensor_float_32
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.whole_shape import WholeShape
+from refine_batch.moving_cameras import MovingCameras
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
+# Of cameras that move, in radians and of the logarithm of the distance, at the start.
+CAMERA_LEARNING_RATE = 0.03
 
 
 def large_steps(
@@ -54,9 +57,12 @@ def large_steps(
 
 
 def optimise(
-    instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
+    instances: Sequence[PreparedInstance],
+    config: RefineConfig,
+    device: torch.device,
+    moving: MovingCameras | None = None,
 ) -> list[MethodOutput | InstanceError]:
-    """The instances as one batch."""
+    """The instances as one batch; where `moving` is given, one camera for each, which moves with the shape."""
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
@@ -73,17 +79,20 @@ def optimise(
         for step in range(first, last):
             displacement.requires_grad_()
             amounts.requires_grad_()
-            terms, _ = objective(displacement, amounts, step, steps)
+            terms, _ = objective(displacement, amounts, step, steps, moving)
             curve[step] = total = terms.detach().sum(dim=0)
             if options.settled_at(step / steps):
                 patience.watch(step, total)
                 if patience.over(step):
                     break
-            gradient, amounts.grad = torch.autograd.grad(terms.sum(), (displacement, amounts))
+            variables = (displacement, amounts) if moving is None else (displacement, amounts, moving.change)
+            gradient, amounts.grad, *of_cameras = torch.autograd.grad(terms.sum(), variables)
             moved, old = displacement.detach(), amounts.detach().clone()
             decay = options.learning_rate_decay ** (step / steps)
             changes.param_groups[0]["lr"] = options.whole_learning_rate * decay
             changes.step()
+            if moving is not None:
+                moving.step(of_cameras[0], CAMERA_LEARNING_RATE * decay)
             if details is not None:
                 moved = details.step(gradient, options.learning_rate * decay)
             if patience.running is not None:
@@ -91,7 +100,7 @@ def optimise(
                 amounts.data = torch.where(patience.running[:, None], amounts.data, old)
             displacement = moved
     with torch.no_grad():
-        terms, confidence = objective(displacement, amounts, steps, steps)
+        terms, confidence = objective(displacement, amounts, steps, steps, moving)
         vertices = scene.moved(displacement + whole.displacement(amounts))
     return outcomes(instances, LOSSES, vertices, confidence, terms, curve, patience.taken)
 
@@ -152,7 +161,12 @@ class Objective:
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
 
     def __call__(
-        self, displacement: Float[Tensor, "b v 3"], amounts: Float[Tensor, "b k"], step: int, steps: int
+        self,
+        displacement: Float[Tensor, "b v 3"],
+        amounts: Float[Tensor, "b k"],
+        step: int,
+        steps: int,
+        moving: MovingCameras | None = None,
     ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v"]]:
         """The losses in the order of `LOSSES`, and the symmetry confidence.
 
@@ -162,7 +176,7 @@ class Objective:
         size, sigma = self._resolution(step / steps)
         vertices = scene.moved(displacement + self._whole.displacement(amounts))
         views = self._views[step % len(self._views)]
-        depth = scene.render(vertices, views, size, sigma)
+        depth = scene.render(vertices, views, size, sigma, None if moving is None else moving.now())
         squared = symmetric_distance(vertices, scene.normal, batch) / scene.extent.square()[:, None]
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         symmetry = batch.vertex_mean(confidence * squared) * (scene.normal != 0).any(dim=1)

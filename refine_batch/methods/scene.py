@@ -88,12 +88,19 @@ class Scene:
             return self.mask
         return F.interpolate(self.mask[:, None], (image_size, image_size), mode="area")[:, 0]
 
-    def render(self, vertices: Float[Tensor, "b v 3"], views: SymmetryViews, image_size: int, sigma: float) -> Depths:
-        """Soft silhouettes from the instances' cameras and from the symmetry views, in one pass."""
+    def render(
+        self,
+        vertices: Float[Tensor, "b v 3"],
+        views: SymmetryViews,
+        image_size: int,
+        sigma: float,
+        cameras: Cameras | None = None,
+    ) -> Depths:
+        """Soft silhouettes from the instances' cameras, or `cameras`, and from the symmetry views, in one pass."""
         own = torch.arange(len(self.batch), dtype=torch.int32, device=vertices.device)
         seen = vertices[views.mesh_of_view.long()]
         points = torch.cat(
-            [project(vertices, self.cameras), project(seen, views.cameras), project(seen, views.mirrored)]
+            [project(vertices, cameras or self.cameras), project(seen, views.cameras), project(seen, views.mirrored)]
         )
         mesh_of_view = torch.cat([own, views.mesh_of_view, views.mesh_of_view])
         depth = self.renderer(points, self.batch.faces, self.batch.face_count, mesh_of_view, image_size, sigma)

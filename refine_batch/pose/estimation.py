@@ -1,18 +1,30 @@
-"""A camera for an image that came without one: a search over directions and distances, then descent from the best."""
+"""A camera for an image that came without one: a search over directions and distances, then short refinements in which
+the camera moves with the shape.
+
+A camera fitted to the coarse mesh as it is absorbs what is wrong with the mesh. Fitted together with the shape it is
+where the least of both has to change: the losses that hold a shape in place say what a change is worth.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters
+from refine_batch.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters, parameters_of
+from refine_batch.config import LargeStepsOptions, LargeStepsWeights, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.instance import SymmetryAxis
 from refine_batch.mesh import Mesh
-from refine_batch.pose.fit import MOVED, Fitted, fit_cameras, ious, reduced
+from refine_batch.mesh.decimation import decimated
+from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.large_steps import optimise
+from refine_batch.moving_cameras import MOVED, MovingCameras
+from refine_batch.pose.fit import ious, reduced
 
 # Directions searched, degrees. Pictures are rarely taken from below.
 AZIMUTHS = np.arange(-180.0, 180.0, 15.0)
@@ -20,20 +32,48 @@ ELEVATIONS = np.arange(-30.0, 76.0, 15.0)
 SEARCH_SIZE = 64
 # Distances tried beside the one at which the object's outline has the mask's size.
 DISTANCES = (0.9, 1.0, 1.12)
-# How many of the search's best are descended from, and how far apart they stand at least.
-STARTS = 10
-FINALISTS = 4
-APART = 20.0
-# IoU that a camera must be better by to be believed outside the usual elevations (degrees), per 30 degrees: opposite
-# directions have almost the same outline, and people look at things from above.
+# How many of the search's best are refined, and how far apart they stand at least, degrees.
+STARTS = 12
+APART = 15.0
+# Of a refinement with a moving camera: the image's size and the number of steps; first of all starts, then of the best.
+ROUGH = (56, 40)
+FINE = (112, 100)
+FINALISTS = 5
+# More faces than this add nothing to what an outline says of its camera.
+ENOUGH_FACES = 3000
+# Nothing of a coarse mesh is certain enough to meet the mask at any price, as it is where the camera is known.
+WEIGHTS = LargeStepsWeights().model_copy(update={"silhouette": 0.3 * LargeStepsWeights().silhouette})
+# What is believed less: directions outside the usual elevations (degrees), by this share of the loss per 30 degrees
+# beyond. Opposite directions have almost the same outline, and people look at things from above.
 USUAL = (-12.0, 60.0)
-UNUSUAL = 0.03
+UNUSUAL = 0.5
+# Cameras within so many degrees of the best are one answer, found with some error: their mean is taken, in which a
+# loss that is greater by this share of the best counts a third.
+SAME_ANSWER = 15.0
+TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Found:
+    """A camera and the loss of the mesh that was refined with it."""
+
+    camera: Camera
+    loss: float
+
+    @property
+    def doubt(self) -> float:
+        """The loss, more for a direction that is unusual."""
+        return self.loss * (1.0 + UNUSUAL * _beyond_usual(self.camera) / 30.0)
 
 
 def estimate_camera(
-    mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera | None = None, device: torch.device | str = "cpu"
+    mesh: Mesh,
+    mask: np.ndarray,
+    unknown: UnknownCamera | None = None,
+    symmetry_axis: SymmetryAxis = "z",
+    device: torch.device | str = "cpu",
 ) -> Camera:
-    """The camera from which the mesh's silhouette agrees best with the mask.
+    """The camera from which the mask is met with the least change of the mesh.
 
     What `unknown` does know (the field of view, say, or the elevation) is kept. A silhouette cannot tell a symmetric
     object's views apart; of cameras that agree alike the one at a usual elevation is taken.
@@ -42,6 +82,8 @@ def estimate_camera(
     ----------
     mask : (H, H) bool
         True on the object.
+    symmetry_axis
+        Of the plane in which the object should be its own mirror image.
 
     Raises
     ------
@@ -50,19 +92,39 @@ def estimate_camera(
     """
     unknown = unknown or UnknownCamera()
     free = [name for name in MOVED if getattr(unknown, name) is None]
-    small = reduced(mask, SEARCH_SIZE).numpy() >= 0.5
-    if not small.any():
-        small = reduced(mask, SEARCH_SIZE).numpy() > 0.0
+    small = _of_fewer_faces(mesh)
+    starts = _search(small, mask, unknown, device)
+    rough = _refined(small, mask, starts, ROUGH, free, symmetry_axis, device)
+    fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, free, symmetry_axis, device)
+    return _mean(fine) if fine else starts[0]
+
+
+def _of_fewer_faces(mesh: Mesh) -> Mesh:
+    if len(mesh.faces) <= ENOUGH_FACES:
+        return mesh
+    try:
+        return decimated(mesh, ENOUGH_FACES)
+    except InstanceError:
+        return mesh
+
+
+def _search(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera, device: torch.device | str) -> list[Camera]:
+    """The cameras whose silhouettes agree best with the mask, none nearer than `APART` degrees to a better one."""
     candidates = _candidates(mesh, mask, unknown)
-    scores = ious(mesh, small, candidates, device)
+    scores = ious(mesh, _mask_at(mask, SEARCH_SIZE), candidates, device)
     if scores.max() <= 0.0:
         raise InstanceError(
             ErrorKind.CAMERA_INVALID,
             "no camera could be estimated: from no direction does the mesh's silhouette overlap the mask",
         )
-    starts = _apart([Fitted(camera, float(score)) for camera, score in zip(candidates, scores, strict=True)])
-    found = fit_cameras(mesh, mask, [s.camera for s in starts], moved=free, keep=FINALISTS, device=device)
-    return max(found, key=_belief).camera
+    found = [Found(camera, 1.0 - float(score)) for camera, score in zip(candidates, scores, strict=True)]
+    chosen: list[Camera] = []
+    for candidate in sorted(found, key=lambda f: f.doubt):
+        if all(angle_between(candidate.camera, other) >= APART for other in chosen):
+            chosen.append(candidate.camera)
+        if len(chosen) == STARTS:
+            break
+    return chosen
 
 
 def _candidates(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera) -> list[Camera]:
@@ -86,8 +148,7 @@ def _fitting_distances(mesh: Mesh, mask: np.ndarray, directions: list[Camera]) -
     wanted = 2.0 * math.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1) / mask.shape[0]
     every = max(1, len(mesh.vertices) // 1000)
     vertices = torch.from_numpy(mesh.vertices[::every].astype(np.float64))
-    table = torch.tensor([[getattr(c, n) for n in Camera.__dataclass_fields__] for c in directions]).double()
-    cameras = cameras_from_parameters(table)
+    cameras = cameras_from_parameters(parameters_of(directions))
     # With the camera at the distance d a point at depth z about the origin is seen at x / (z + d).
     turned = vertices @ cameras.rotation
     reach = float(vertices.norm(dim=1).max())
@@ -100,18 +161,61 @@ def _fitting_distances(mesh: Mesh, mask: np.ndarray, directions: list[Camera]) -
     return distance.numpy()
 
 
-def _belief(fitted: Fitted) -> float:
+def _refined(
+    mesh: Mesh,
+    mask: np.ndarray,
+    starts: Sequence[Camera],
+    effort: tuple[int, int],
+    free: Sequence[str],
+    symmetry_axis: SymmetryAxis,
+    device: torch.device | str,
+) -> list[Found]:
+    """Where cameras end that move while the mesh is refined from each, the most credible first."""
+    size, steps = min(effort[0], len(mask)), effort[1]
+    seen = _mask_at(mask, size)
+    blank = np.zeros((size, size, 3), np.float32)
+    batch = [PreparedInstance("", mesh, blank, seen, camera, symmetry_axis) for camera in starts]
+    config = RefineConfig(method="large-steps", steps=steps, large_steps=LargeStepsOptions(weights=WEIGHTS))
+    moving = MovingCameras(starts, free, device)
+    outcomes = optimise(batch, config, torch.device(device), moving)
+    found = [
+        Found(camera, sum(outcome.losses.values()))
+        for camera, outcome in zip(moving.ends(), outcomes, strict=True)
+        if isinstance(outcome, MethodOutput)
+    ]
+    return sorted(found, key=lambda f: f.doubt)
+
+
+def _mean(found: Sequence[Found]) -> Camera:
+    """Of the cameras about the first, the best."""
+    best = found[0]
+    near = [f for f in found if angle_between(f.camera, best.camera) < SAME_ANSWER]
+    weights = np.exp([(best.doubt - f.doubt) / max(TOLERANCE * best.doubt, 1e-12) for f in near])
+    weights /= weights.sum()
+    changes = [_from(best.camera, f.camera) for f in near]
+    azimuth, elevation, distance = (float(weights @ column) for column in zip(*changes, strict=True))
+    return replace(
+        best.camera,
+        azimuth=best.camera.azimuth + azimuth,
+        elevation=best.camera.elevation + elevation,
+        distance=best.camera.distance * math.exp(distance),
+    )
+
+
+def _from(camera: Camera, other: Camera) -> tuple[float, float, float]:
+    """Degrees of azimuth and elevation and the logarithm of the distance from one camera to another."""
+    turn = (other.azimuth - camera.azimuth + 180.0) % 360.0 - 180.0
+    return turn, other.elevation - camera.elevation, math.log(other.distance / camera.distance)
+
+
+def _mask_at(mask: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) bool: where the mask covers half of a pixel; any of it where nothing else would be left."""
+    share = reduced(mask, size).numpy()
+    half = share >= 0.5
+    return half if half.any() else share > 0.0
+
+
+def _beyond_usual(camera: Camera) -> float:
+    """Degrees outside the usual elevations."""
     low, high = USUAL
-    beyond = max(low - fitted.camera.elevation, fitted.camera.elevation - high, 0.0)
-    return fitted.iou - UNUSUAL * beyond / 30.0
-
-
-def _apart(found: list[Fitted]) -> list[Fitted]:
-    """The best, none nearer than `APART` degrees to a better one."""
-    chosen: list[Fitted] = []
-    for candidate in sorted(found, key=_belief, reverse=True):
-        if all(angle_between(candidate.camera, other.camera) >= APART for other in chosen):
-            chosen.append(candidate)
-        if len(chosen) == STARTS:
-            break
-    return chosen
+    return max(low - camera.elevation, camera.elevation - high, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,20 +12,18 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.camera import Camera, cameras_from_parameters, project
+from refine_batch.camera import Camera, project
 from refine_batch.mesh import Mesh
+from refine_batch.moving_cameras import MOVED, MovingCameras
 from refine_batch.render import alpha
 from refine_batch.render.hard import hard_silhouettes
 from refine_batch.render.silhouette import warp_renderer
 
-# Of the seven numbers of a camera those that move: azimuth, elevation (radians) and the logarithm of the distance.
-MOVED = ("azimuth", "elevation", "distance")
 _SIGMA = (1e-3, 5e-5)
 _RATE = (0.03, 0.003)
 # The last part of a fit, at the mask's own size: a soft silhouette is wider than the mesh, by more the softer it is.
 _FINE_SIGMA = (5e-5, 1e-5)
 _FINE_RATE = (0.004, 0.0005)
-_STEEPEST = 89.0
 
 
 @dataclass(frozen=True)
@@ -82,11 +80,10 @@ class _Descent:
     """Gradient descent (Adam) in azimuth, elevation and the logarithm of the distance."""
 
     def __init__(self, mesh: Mesh, mask: np.ndarray, moved: tuple[str, ...], device: torch.device | str):
-        self._mask, self._device = mask, device
+        self._mask, self._moved, self._device = mask, moved, device
         self._vertices = torch.tensor(mesh.vertices, device=device)
         self._faces = torch.tensor(mesh.faces, device=device)[None]
         self._count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
-        self._free = torch.tensor([name in moved for name in MOVED], dtype=torch.float64)
 
     def __call__(
         self,
@@ -96,25 +93,17 @@ class _Descent:
         sigma: tuple[float, float],
         rate: tuple[float, float],
     ) -> list[Camera]:
-        table = torch.tensor([_numbers(camera) for camera in starts], dtype=torch.float64)
-        change = torch.zeros(len(starts), len(MOVED), dtype=torch.float64, requires_grad=True)
+        moving = MovingCameras(starts, self._moved, self._device)
         target = reduced(self._mask, image_size).to(self._device)
         view = torch.zeros(len(starts), dtype=torch.int32, device=self._device)
-        optimiser = torch.optim.Adam([change], betas=(0.8, 0.95))
         for step in range(steps):
             share = step / max(1, steps - 1)
-            optimiser.param_groups[0]["lr"] = _between(rate, share)
-            cameras = cameras_from_parameters(_moved(table, change * self._free))
-            cameras = type(cameras)(*(t.to(self._device, torch.float32) for t in vars(cameras).values()))
-            points = project(self._vertices.expand(len(starts), -1, -1), cameras)
+            points = project(self._vertices.expand(len(starts), -1, -1), moving.now())
             depth = warp_renderer(points, self._faces, self._count, view, image_size, _between(sigma, share))
-            optimiser.zero_grad()
-            _one_minus_iou(alpha(depth), target).sum().backward()
-            if change.grad is not None:
-                change.grad.nan_to_num_(0.0, 0.0, 0.0)
-            optimiser.step()
-        ends = _moved(table, (change * self._free).detach()).tolist()
-        return [_camera(start, end) for start, end in zip(starts, ends, strict=True)]
+            loss = _one_minus_iou(alpha(depth), target).sum()
+            [gradient] = torch.autograd.grad(loss, [moving.change])
+            moving.step(gradient, _between(rate, share))
+        return moving.ends()
 
 
 def ious(mesh: Mesh, mask: np.ndarray, cameras: Sequence[Camera], device: torch.device | str = "cpu") -> np.ndarray:
@@ -133,23 +122,6 @@ def reduced(mask: np.ndarray, size: int) -> Float[Tensor, "h h"]:
 def _one_minus_iou(silhouette: Float[Tensor, "n h h"], mask: Float[Tensor, "h h"]) -> Float[Tensor, " n"]:
     both = (silhouette * mask).sum(dim=(1, 2))
     return 1.0 - both / (silhouette.sum(dim=(1, 2)) + mask.sum() - both)
-
-
-def _moved(table: Float[Tensor, "n 7"], change: Float[Tensor, "n 3"]) -> Float[Tensor, "n 7"]:
-    """The table of cameras with azimuth and elevation changed by radians, the distance by its logarithm."""
-    azimuth = table[:, 0] + torch.rad2deg(change[:, 0])
-    elevation = (table[:, 1] + torch.rad2deg(change[:, 1])).clamp(-_STEEPEST, _STEEPEST)
-    distance = table[:, 2] * torch.exp(change[:, 2])
-    return torch.cat([torch.stack([azimuth, elevation, distance], dim=1), table[:, 3:]], dim=1)
-
-
-def _numbers(camera: Camera) -> list[float]:
-    return [getattr(camera, name) for name in Camera.__dataclass_fields__]
-
-
-def _camera(start: Camera, numbers: Sequence[float]) -> Camera:
-    azimuth, elevation, distance = numbers[:3]
-    return replace(start, azimuth=(azimuth + 180.0) % 360.0 - 180.0, elevation=elevation, distance=distance)
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import trimesh
 from shapes import box, icosphere
 
 from refine_batch import Instance, RefineConfig, refine
 from refine_batch.camera import Camera, UnknownCamera, angle_between
+from refine_batch.dataset.synth import make_instance
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.pose import correct_camera, estimate_camera
+from refine_batch.pose.estimation import ENOUGH_FACES
 from refine_batch.pose.fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
 
@@ -115,6 +118,23 @@ def test_of_opposite_views_the_one_from_above_is_taken():
     true = Camera(60.0, 30.0, 12.0, fov=8.0)
     found = estimate_camera(wedge, mask_of(wedge, true), UnknownCamera(fov=8.0))
     assert found.elevation > 0
+
+
+@pytest.mark.parametrize("number", [210, 218])
+def test_what_is_wrong_with_the_mesh_is_not_the_cameras(number):
+    """A free fit absorbs it, even begun at the true camera; where the shape moves too, less is left for the camera."""
+    made = make_instance(number)
+    mask = made.image[..., 3] > 0
+    absorbed = fit_cameras(made.coarse, mask, [made.camera])[0].camera
+    found = estimate_camera(made.coarse, mask)
+    assert angle_between(found, made.camera) < min(5.0, angle_between(absorbed, made.camera))
+
+
+def test_a_mesh_of_many_faces_is_seen_from_the_same_camera():
+    fine = trimesh.Trimesh(CHAIR.vertices, CHAIR.faces, process=False).subdivide_to_size(0.03)
+    mesh = Mesh(fine.vertices.astype(np.float32), fine.faces)
+    assert len(mesh.faces) > 2 * ENOUGH_FACES
+    assert angle_between(estimate_camera(mesh, mask_of(CHAIR, TRUE)), TRUE) < 2.0
 
 
 def test_a_mask_that_no_view_overlaps():

@@ -1,0 +1,66 @@
+"""Cameras as variables: azimuth, elevation and distance that an optimiser moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refine_batch.camera import Camera, Cameras, cameras_from_parameters, parameters_of
+
+# Of the seven numbers of a camera those that move: azimuth, elevation (radians) and the logarithm of the distance.
+MOVED = ("azimuth", "elevation", "distance")
+_STEEPEST = 89.0
+
+
+class MovingCameras:
+    """N cameras, each moved by gradient descent (Adam) on its own.
+
+    Parameters
+    ----------
+    starts
+        Where they begin; their numbers not in `moved` stay.
+    moved
+        Which of azimuth, elevation and distance may change.
+
+    Attributes
+    ----------
+    change : (N, 3) float64
+        What has been added to azimuth and elevation (radians) and to the logarithm of the distance: the variable.
+    """
+
+    def __init__(self, starts: Sequence[Camera], moved: Sequence[str] = MOVED, device: torch.device | str = "cpu"):
+        self._starts, self._device = list(starts), device
+        self._table = parameters_of(self._starts)
+        self._free = torch.tensor([name in moved for name in MOVED], dtype=torch.float64)
+        self.change = torch.zeros(len(self._starts), len(MOVED), dtype=torch.float64, requires_grad=True)
+        self._optimiser = torch.optim.Adam([self.change], betas=(0.8, 0.95))
+
+    def now(self) -> Cameras:
+        """Where they are, float32 on the device and differentiable in `change`."""
+        cameras = cameras_from_parameters(self._moved())
+        return Cameras(*(t.to(self._device, torch.float32) for t in vars(cameras).values()))
+
+    def step(self, gradient: Float[Tensor, "n 3"], learning_rate: float) -> None:
+        """One step against the gradient with respect to `change`; no step of a camera whose gradient is not finite."""
+        self.change.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
+        self._optimiser.param_groups[0]["lr"] = learning_rate
+        self._optimiser.step()
+
+    def ends(self) -> list[Camera]:
+        """Where they are, each with an azimuth in [-180, 180)."""
+        rows = self._moved().detach()[:, :3].tolist()
+        return [
+            replace(start, azimuth=(a + 180.0) % 360.0 - 180.0, elevation=e, distance=d)
+            for start, (a, e, d) in zip(self._starts, rows, strict=True)
+        ]
+
+    def _moved(self) -> Float[Tensor, "n 7"]:
+        change, table = self.change * self._free, self._table
+        azimuth = table[:, 0] + torch.rad2deg(change[:, 0])
+        elevation = (table[:, 1] + torch.rad2deg(change[:, 1])).clamp(-_STEEPEST, _STEEPEST)
+        distance = table[:, 2] * torch.exp(change[:, 2])
+        return torch.cat([torch.stack([azimuth, elevation, distance], dim=1), table[:, 3:]], dim=1)
