@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 5
+ALGORITHM_VERSION = 6
 
 
 class _Options(BaseModel):

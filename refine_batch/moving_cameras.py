@@ -33,15 +33,15 @@ class MovingCameras:
     """
 
     def __init__(self, starts: Sequence[Camera], moved: Sequence[str] = MOVED, device: torch.device | str = "cpu"):
-        self._starts, self._device = list(starts), device
+        self._starts, self._moved, self._device = list(starts), tuple(moved), device
         self._table = parameters_of(self._starts)
-        self._free = torch.tensor([name in moved for name in MOVED], dtype=torch.float64)
+        self._free = torch.tensor([name in moved for name in MOVED])
         self.change = torch.zeros(len(self._starts), len(MOVED), dtype=torch.float64, requires_grad=True)
         self._optimiser = torch.optim.Adam([self.change], betas=(0.8, 0.95))
 
     def now(self) -> Cameras:
         """Where they are, float32 on the device and differentiable in `change`."""
-        cameras = cameras_from_parameters(self._moved())
+        cameras = cameras_from_parameters(self._parameters())
         return Cameras(*(t.to(self._device, torch.float32) for t in vars(cameras).values()))
 
     def step(self, gradient: Float[Tensor, "n 3"], learning_rate: float) -> None:
@@ -51,16 +51,24 @@ class MovingCameras:
         self._optimiser.step()
 
     def ends(self) -> list[Camera]:
-        """Where they are, each with an azimuth in [-180, 180)."""
-        rows = self._moved().detach()[:, :3].tolist()
-        return [
-            replace(start, azimuth=(a + 180.0) % 360.0 - 180.0, elevation=e, distance=d)
-            for start, (a, e, d) in zip(self._starts, rows, strict=True)
-        ]
+        """Where they are; an azimuth that may change is in [-180, 180)."""
+        rows = self._parameters().detach()[:, :3].tolist()
+        found = []
+        for start, (azimuth, elevation, distance) in zip(self._starts, rows, strict=True):
+            end = {"azimuth": (azimuth + 180.0) % 360.0 - 180.0, "elevation": elevation, "distance": distance}
+            found.append(replace(start, **{name: end[name] for name in self._moved}))
+        return found
 
-    def _moved(self) -> Float[Tensor, "n 7"]:
-        change, table = self.change * self._free, self._table
-        azimuth = table[:, 0] + torch.rad2deg(change[:, 0])
-        elevation = (table[:, 1] + torch.rad2deg(change[:, 1])).clamp(-_STEEPEST, _STEEPEST)
-        distance = table[:, 2] * torch.exp(change[:, 2])
-        return torch.cat([torch.stack([azimuth, elevation, distance], dim=1), table[:, 3:]], dim=1)
+    def _parameters(self) -> Float[Tensor, "n 7"]:
+        start = self._table[:, :3]
+        azimuth, elevation, distance = start.unbind(dim=1)
+        turn, rise, farther = self.change.unbind(dim=1)
+        moved = torch.stack(
+            [
+                azimuth + torch.rad2deg(turn),
+                (elevation + torch.rad2deg(rise)).clamp(-_STEEPEST, _STEEPEST),
+                distance * torch.exp(farther),
+            ],
+            dim=1,
+        )
+        return torch.cat([torch.where(self._free, moved, start), self._table[:, 3:]], dim=1)

@@ -96,7 +96,8 @@ def estimate_camera(
     starts = _search(small, mask, unknown, device)
     rough = _refined(small, mask, starts, ROUGH, free, symmetry_axis, device)
     fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, free, symmetry_axis, device)
-    return _mean(fine) if fine else starts[0]
+    # Where nothing could be refined, what was searched is the best there is.
+    return _mean(fine or rough) if rough else starts[0]
 
 
 def _of_fewer_faces(mesh: Mesh) -> Mesh:
@@ -171,6 +172,8 @@ def _refined(
     device: torch.device | str,
 ) -> list[Found]:
     """Where cameras end that move while the mesh is refined from each, the most credible first."""
+    if not starts:
+        return []
     size, steps = min(effort[0], len(mask)), effort[1]
     seen = _mask_at(mask, size)
     blank = np.zeros((size, size, 3), np.float32)
@@ -192,6 +195,7 @@ def _mean(found: Sequence[Found]) -> Camera:
     near = [f for f in found if angle_between(f.camera, best.camera) < SAME_ANSWER]
     weights = np.exp([(best.doubt - f.doubt) / max(TOLERANCE * best.doubt, 1e-12) for f in near])
     weights /= weights.sum()
+    # Changes from the best, so that what none changed stays to the last bit.
     changes = [_from(best.camera, f.camera) for f in near]
     azimuth, elevation, distance = (float(weights @ column) for column in zip(*changes, strict=True))
     return replace(

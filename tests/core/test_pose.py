@@ -14,7 +14,7 @@ from refine_batch.camera import Camera, UnknownCamera, angle_between
 from refine_batch.dataset.synth import make_instance
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
-from refine_batch.pose import correct_camera, estimate_camera
+from refine_batch.pose import correct_camera, estimate_camera, estimation
 from refine_batch.pose.estimation import ENOUGH_FACES
 from refine_batch.pose.fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
@@ -97,7 +97,9 @@ def test_an_unknown_camera_is_found(true):
     assert ious(CHAIR, mask_of(CHAIR, true), [found])[0] > 0.96
 
 
-@pytest.mark.parametrize("known", [{"elevation": 25.0}, {"distance": 1.6}, {"azimuth": 50.0, "elevation": 25.0}])
+@pytest.mark.parametrize(
+    "known", [{"elevation": 25.0}, {"distance": 1.6}, {"azimuth": 410.0}, {"azimuth": 50.0, "elevation": 25.0}]
+)
 def test_what_is_known_of_a_camera_is_kept(known):
     found = estimate_camera(CHAIR, mask_of(CHAIR, TRUE), UnknownCamera(**known))
     for name, value in known.items():
@@ -135,6 +137,15 @@ def test_a_mesh_of_many_faces_is_seen_from_the_same_camera():
     mesh = Mesh(fine.vertices.astype(np.float32), fine.faces)
     assert len(mesh.faces) > 2 * ENOUGH_FACES
     assert angle_between(estimate_camera(mesh, mask_of(CHAIR, TRUE)), TRUE) < 2.0
+
+
+def test_where_no_refinement_ends_well_the_search_has_the_last_word(monkeypatch):
+    def diverge(batch, *_):
+        return [InstanceError(ErrorKind.DIVERGED, "")] * len(batch)
+
+    monkeypatch.setattr(estimation, "optimise", diverge)
+    # Directions are searched in steps of 15 degrees, distances in steps of a tenth.
+    assert angle_between(estimate_camera(CHAIR, mask_of(CHAIR, TRUE)), TRUE) < 15.0
 
 
 def test_a_mask_that_no_view_overlaps():
