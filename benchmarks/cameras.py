@@ -2,13 +2,14 @@
 
     python benchmarks/cameras.py correction     # --refine-camera off and on, cameras off by 0 to 10 degrees and 20 %
     python benchmarks/cameras.py estimation     # rows without a camera
+    python benchmarks/cameras.py estimation --first 1000
 
 `correction` refines two kinds of mesh: what a single-view method made (`coarse`), and the ground truth itself, finely
 triangulated (`exact`), which a wrong camera must not harm. `estimation` gives the angle between true and estimated
 direction, the least over the turns about the vertical under which the object is itself, and the refined Chamfer
-distance beside that with the true camera. No silhouette can tell which of these views a picture shows; the coarse mesh
-is wrong in another way in each, so the objects for which another was found are also left out. The guard is on
-throughout.
+distance beside that with the true camera. Which of an object's like views a picture shows no silhouette can tell, and
+the coarse mesh is wrong in another way in each; so there are also figures without the objects for which another than
+the true one was found. The guard is on throughout.
 """
 
 from __future__ import annotations
@@ -123,13 +124,16 @@ def estimation(count: int, first: int) -> None:
     print(f"distance: median error {statistics.median(distances):.1%}")
     for name, chosen in (("all", [True] * count), ("without those seen in another of their own views", decided)):
         rows = [row for row, use in zip(zip(coarse, true, estimated, strict=True), chosen, strict=True) if use]
-        before, known, unknown = (statistics.mean(column) for column in zip(*rows, strict=True))
+        if not rows:
+            continue
+        before, with_true, with_estimated = (statistics.mean(column) for column in zip(*rows, strict=True))
         ratios = [e / t for _, t, e in rows]
         worse = sum(e > 1.01 * c for c, _, e in rows)
         print(
-            f"{name} ({len(rows)}): Chamfer coarse {before:.2f}, true camera {known:.2f}, estimated {unknown:.2f} "
-            f"({unknown / known - 1:+.0%}); ratio of the two: median {statistics.median(ratios):.3f}, geometric mean "
-            f"{statistics.geometric_mean(ratios):.3f}; {worse} worse than coarse with the estimated camera"
+            f"{name} ({len(rows)}): Chamfer coarse {before:.2f}, true camera {with_true:.2f}, estimated "
+            f"{with_estimated:.2f} ({with_estimated / with_true - 1:+.0%}); ratio of the two: median "
+            f"{statistics.median(ratios):.3f}, geometric mean {statistics.geometric_mean(ratios):.3f}; {worse} worse "
+            "than coarse with the estimated camera"
         )
 
 
@@ -139,6 +143,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="synthetic instances (correction: 12, estimation: 40)")
     parser.add_argument("--first", type=int, default=0, help="index of the first of them (estimation only)")
     arguments = parser.parse_args()
+    if arguments.study == "correction" and arguments.first:
+        parser.error("--first is for estimation")
     torch.set_num_threads(1)
     if arguments.study == "correction":
         correction(arguments.count or 12)

@@ -88,8 +88,12 @@ def test_the_largest_piece_stays_even_of_many_alike():
 # --- Decimation -----------------------------------------------------------------------------------------------------
 
 
-def test_decimation_keeps_the_shape():
+@pytest.mark.parametrize("shared", [True, False], ids=["shared vertices", "flat shading"])
+def test_decimation_keeps_the_shape(shared):
     sphere = shapes.icosphere(4, radius=0.5)
+    if not shared:
+        corners = sphere.vertices[sphere.faces].reshape(-1, 3)
+        sphere = Mesh(corners, np.arange(len(corners)).reshape(-1, 3))
     small = decimated(sphere, 500)
     assert 400 <= len(small.faces) <= 500
     solid = trimesh.Trimesh(small.vertices, small.faces, process=False)

@@ -62,7 +62,14 @@ def optimise(
     device: torch.device,
     moving: MovingCameras | None = None,
 ) -> list[MethodOutput | InstanceError]:
-    """The instances as one batch; where `moving` is given, one camera for each, which moves with the shape."""
+    """The instances as one batch.
+
+    Parameters
+    ----------
+    moving
+        One camera for each instance in place of its own, which moves with the shape (where depth counts, along the rays
+        of the instance's own), for all of the steps.
+    """
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)

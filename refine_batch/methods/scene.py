@@ -97,11 +97,10 @@ class Scene:
         cameras: Cameras | None = None,
     ) -> Depths:
         """Soft silhouettes from the instances' cameras, or `cameras`, and from the symmetry views, in one pass."""
+        cameras = self.cameras if cameras is None else cameras
         own = torch.arange(len(self.batch), dtype=torch.int32, device=vertices.device)
         seen = vertices[views.mesh_of_view.long()]
-        points = torch.cat(
-            [project(vertices, cameras or self.cameras), project(seen, views.cameras), project(seen, views.mirrored)]
-        )
+        points = torch.cat([project(vertices, cameras), project(seen, views.cameras), project(seen, views.mirrored)])
         mesh_of_view = torch.cat([own, views.mesh_of_view, views.mesh_of_view])
         depth = self.renderer(points, self.batch.faces, self.batch.face_count, mesh_of_view, image_size, sigma)
         count = len(views.mesh_of_view)

@@ -1,4 +1,4 @@
-"""Cameras from silhouettes: found where a row has none, corrected where it is a little wrong."""
+"""Cameras: found, together with the shape, where a row has none; corrected where one is a little wrong."""
 
 from refine_batch.pose.correction import correct_camera
 from refine_batch.pose.estimation import estimate_camera

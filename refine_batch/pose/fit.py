@@ -14,7 +14,7 @@ from torch import Tensor
 
 from refine_batch.camera import Camera, project
 from refine_batch.mesh import Mesh
-from refine_batch.moving_cameras import MOVED, MovingCameras
+from refine_batch.moving_cameras import MovingCameras
 from refine_batch.render import alpha
 from refine_batch.render.hard import hard_silhouettes
 from refine_batch.render.silhouette import warp_renderer
@@ -39,7 +39,6 @@ def fit_cameras(
     mask: np.ndarray,
     starts: Sequence[Camera],
     *,
-    moved: Sequence[str] = MOVED,
     steps: int = 30,
     fine_steps: int = 12,
     keep: int = 2,
@@ -54,9 +53,7 @@ def fit_cameras(
     mask : (H, H) bool
         True on the object.
     starts
-        Cameras to begin with, also candidates themselves; their numbers not in `moved` stay.
-    moved
-        Which of azimuth, elevation and distance may change.
+        Cameras to begin with, also candidates themselves.
     keep
         How many of the fits are fitted on.
 
@@ -65,7 +62,7 @@ def fit_cameras(
     list of Fitted
         Best first: every start, every fit.
     """
-    descent = _Descent(mesh, mask, tuple(moved), device)
+    descent = _Descent(mesh, mask, device)
     rough = descent(starts, max(32, mask.shape[0] // 2), steps, _SIGMA, _RATE)
     found = [*starts, *rough]
     scores = ious(mesh, mask, found, device)
@@ -79,8 +76,8 @@ def fit_cameras(
 class _Descent:
     """Gradient descent (Adam) in azimuth, elevation and the logarithm of the distance."""
 
-    def __init__(self, mesh: Mesh, mask: np.ndarray, moved: tuple[str, ...], device: torch.device | str):
-        self._mask, self._moved, self._device = mask, moved, device
+    def __init__(self, mesh: Mesh, mask: np.ndarray, device: torch.device | str):
+        self._mask, self._device = mask, device
         self._vertices = torch.tensor(mesh.vertices, device=device)
         self._faces = torch.tensor(mesh.faces, device=device)[None]
         self._count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
@@ -93,7 +90,7 @@ class _Descent:
         sigma: tuple[float, float],
         rate: tuple[float, float],
     ) -> list[Camera]:
-        moving = MovingCameras(starts, self._moved, self._device)
+        moving = MovingCameras(starts, device=self._device)
         target = reduced(self._mask, image_size).to(self._device)
         view = torch.zeros(len(starts), dtype=torch.int32, device=self._device)
         for step in range(steps):
