@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import trimesh
+from quality import WORSE
 from scipy.spatial import cKDTree
 
 from refine_batch import Camera, Instance, Mesh, RefineConfig, refine
@@ -78,7 +79,7 @@ def correction(count: int) -> None:
                     angles.append(angle_between(result.camera, given.camera))
                 before = [r.before.chamfer_l2 for r in results]
                 after = [r.after.chamfer_l2 for r in results]
-                worse = statistics.mean(a > 1.01 * b for b, a in zip(before, after, strict=True))
+                worse = statistics.mean(a > WORSE * b for b, a in zip(before, after, strict=True))
                 corrected = statistics.mean(r.camera_source == "corrected" for r in results)
                 print(
                     f"| {'exact' if exact else 'coarse'} | {degrees}°, {share:.0%} | {'on' if correct else 'off'} "
@@ -128,7 +129,7 @@ def estimation(count: int, first: int) -> None:
             continue
         before, with_true, with_estimated = (statistics.mean(column) for column in zip(*rows, strict=True))
         ratios = [e / t for _, t, e in rows]
-        worse = sum(e > 1.01 * c for c, _, e in rows)
+        worse = sum(e > WORSE * c for c, _, e in rows)
         print(
             f"{name} ({len(rows)}): Chamfer coarse {before:.2f}, true camera {with_true:.2f}, estimated "
             f"{with_estimated:.2f} ({with_estimated / with_true - 1:+.0%}); ratio of the two: median "

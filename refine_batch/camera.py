@@ -141,11 +141,14 @@ class Cameras:
     def __getitem__(self, index) -> Cameras:
         return Cameras(self.rotation[index], self.translation[index], self.focal[index], self.offset[index])
 
+    def float_on(self, device: torch.device | str) -> Cameras:
+        """The cameras in float32 on `device`, as renderers take them."""
+        return Cameras(*(t.to(device=device, dtype=torch.float32) for t in vars(self).values()))
+
 
 def stack_cameras(cameras: Sequence[Camera], device: torch.device | str = "cpu") -> Cameras:
     """`Cameras` of a list of `Camera`, float32 on `device`."""
-    stacked = cameras_from_parameters(parameters_of(cameras))
-    return Cameras(*(t.to(device=device, dtype=torch.float32) for t in vars(stacked).values()))
+    return cameras_from_parameters(parameters_of(cameras)).float_on(device)
 
 
 def cameras_from_parameters(parameters: Float[Tensor, "n 7"]) -> Cameras:

@@ -41,8 +41,7 @@ class MovingCameras:
 
     def now(self) -> Cameras:
         """Where they are, float32 on the device and differentiable in `change`."""
-        cameras = cameras_from_parameters(self._parameters())
-        return Cameras(*(t.to(self._device, torch.float32) for t in vars(cameras).values()))
+        return cameras_from_parameters(self._parameters()).float_on(self._device)
 
     def step(self, gradient: Float[Tensor, "n 3"], learning_rate: float) -> None:
         """One step against the gradient with respect to `change`; no step of a camera whose gradient is not finite."""

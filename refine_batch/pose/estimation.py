@@ -101,13 +101,12 @@ def estimate_camera(
 
 
 def _simplified(mesh: Mesh) -> Mesh:
-    whole = welded(mesh)
-    if len(whole.faces) <= ENOUGH_FACES:
-        return whole
-    try:
-        return decimated(whole, ENOUGH_FACES)
-    except InstanceError:
-        return whole
+    if len(mesh.faces) > ENOUGH_FACES:
+        try:
+            return decimated(mesh, ENOUGH_FACES)
+        except InstanceError:
+            pass  # It falls apart with fewer: all of them, then.
+    return welded(mesh)
 
 
 def _search(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera, device: torch.device | str) -> list[Camera]:
