@@ -26,9 +26,9 @@ from quality import WORSE
 from scipy.spatial import cKDTree
 
 from refine_batch import Camera, Instance, Mesh, RefineConfig, refine
-from refine_batch.camera import angle_between
+from refine_batch.cameras.camera import angle_between
 from refine_batch.dataset.synth import make_instance
-from refine_batch.figures.sampling import sample_surface
+from refine_batch.mesh.sampling import sample_surface
 
 # Degrees and share of the distance by which the given camera is off.
 OFF_BY = ((0, 0.0), (2, 0.05), (4, 0.1), (6, 0.1), (10, 0.2))

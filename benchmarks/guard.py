@@ -1,4 +1,4 @@
-"""What the guard makes of the signs of a worse shape: the weights of `refine_batch/risk.py`, and what a limit costs.
+"""What the guard makes of the signs of a worse shape: the weights of its risk, and what a limit costs.
 
     python benchmarks/quality.py --methods large-steps --no-examples --first 200 --synthetic 720 --out signs.jsonl
     python benchmarks/guard.py signs.jsonl
@@ -22,8 +22,8 @@ from quality import WORSE
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from refine_batch.guard import PROBABLY_WORSE
-from refine_batch.risk import Signs
+from refine_batch.refinement.guard import PROBABLY_WORSE
+from refine_batch.refinement.risk import Signs
 
 NAMES = [field.name for field in fields(Signs)]
 LIMITS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 1.0)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine_batch.camera import project
+from refine_batch.cameras.camera import project
 from refine_batch.config import RefineConfig
 from refine_batch.losses import (
     depth_loss,

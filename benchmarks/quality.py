@@ -26,15 +26,15 @@ from pathlib import Path
 import torch
 
 from refine_batch import Instance, RefineConfig, refine
+from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import make_instance
 from refine_batch.figures.outlines import outline_distance
-from refine_batch.guard import objection
-from refine_batch.io.load import load_instance
+from refine_batch.refinement.guard import objection
+from refine_batch.refinement.prepare import prepare
+from refine_batch.refinement.risk import signs
 from refine_batch.render import hard_silhouettes
-from refine_batch.risk import signs
-from refine_batch.working_resolution import prepare
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")

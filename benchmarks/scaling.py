@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.instance import Figures, RefinedInstance

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 import trimesh
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.render import alpha, load_renderer

@@ -18,7 +18,7 @@ from quality import synthetic
 
 from refine_batch import Instance, Mesh, RefineConfig, refine
 from refine_batch.dataset.synth.families import ASYMMETRIC
-from refine_batch.symmetry import find_symmetry_axis
+from refine_batch.mesh.symmetry import find_symmetry_axis
 
 
 def turned(instance: Instance) -> Instance:

@@ -32,7 +32,7 @@ from refine_batch.figures.measure import Evaluator
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import PreparedInstance, load_method
-from refine_batch.working_resolution import prepare
+from refine_batch.refinement.prepare import prepare
 
 # How many synthetic instances are looked through for meshes of the size asked for.
 CANDIDATES = 40

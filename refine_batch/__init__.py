@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 from refine_batch.errors import InstanceError, RefineBatchError, UsageError
 
 if TYPE_CHECKING:
-    from refine_batch.camera import Camera, UnknownCamera
+    from refine_batch.cameras.camera import Camera, UnknownCamera
     from refine_batch.config import RefineConfig
     from refine_batch.instance import Figures, Instance, RefinedInstance
     from refine_batch.mesh import Mesh
-    from refine_batch.refinement import refine
+    from refine_batch.refinement.pipeline import refine
 
 __version__ = "0.1.0"
 
 # torch takes seconds to import, pydantic a part of one, and most commands do without: these load on first use.
 _LAZY = {
-    "Camera": "refine_batch.camera",
+    "Camera": "refine_batch.cameras.camera",
     "Figures": "refine_batch.instance",
     "Instance": "refine_batch.instance",
     "Mesh": "refine_batch.mesh",
     "RefineConfig": "refine_batch.config",
     "RefinedInstance": "refine_batch.instance",
-    "UnknownCamera": "refine_batch.camera",
-    "refine": "refine_batch.refinement",
+    "UnknownCamera": "refine_batch.cameras.camera",
+    "refine": "refine_batch.refinement.pipeline",
 }
 
 __all__ = [

@@ -7,12 +7,77 @@ from typing import Literal
 
 import numpy as np
 
-from refine_batch.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryAxis
 
-SymmetryAxis = Literal["x", "y", "z", "none"]
 Status = Literal["refined", "kept", "failed"]
 CameraSource = Literal["given", "corrected", "estimated"]
+
+
+@dataclass(frozen=True)
+class CameraError:
+    """How far a camera is trusted: one standard deviation of what it may be off.
+
+    Parameters
+    ----------
+    degrees
+        Of its direction (azimuth, elevation) about the object; 0: exact.
+    distance
+        Of its distance, as a share of it; 0: exact.
+    """
+
+    degrees: float = 0.0
+    distance: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Depth:
+    """Depth along the viewing axis, one value per pixel of the view's picture.
+
+    Parameters
+    ----------
+    values : (H, W) float32
+        NaN where nothing is known.
+    kind
+        `metric`: in object units; `relative`: up to an unknown positive scale and an unknown shift; `inverse`: the same
+        of its reciprocal (disparity).
+    """
+
+    values: np.ndarray
+    kind: Literal["metric", "relative", "inverse"] = "relative"
+
+
+@dataclass(frozen=True, eq=False)
+class PictureView:
+    """A further picture of an instance's object, by a camera of its own.
+
+    Parameters
+    ----------
+    mask : (H, W) bool, or float32 in [0, 1]
+        True on the object, or the share of each pixel that the object covers.
+    camera
+        About the same object coordinates as the first view's.
+    known : (H, W) bool, or None
+        False where the picture says nothing (behind an occluder); None: everywhere known.
+    camera_error
+        None: what the configuration says.
+    weight
+        How much the view counts beside the first one's 1.
+    image : (H, W, 3) uint8, or None
+    depth
+    normals : (H, W, 3) float32, or None
+        Unit vectors in the camera's frame, x right, y up, z towards the viewer (OpenGL); NaN where nothing is known.
+    """
+
+    mask: np.ndarray
+    camera: Camera
+    known: np.ndarray | None = None
+    camera_error: CameraError | None = None
+    weight: float = 1.0
+    image: np.ndarray | None = None
+    depth: Depth | None = None
+    normals: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +92,20 @@ class Instance:
         The coarse mesh of any single-view method.
     image : (H, W, 3) uint8
         RGB.
-    mask : (H, W) bool
-        True on the object.
+    mask : (H, W) bool, or float32 in [0, 1]
+        True on the object, or the share of each pixel that the object covers.
     camera
         None, or one of which something is unknown: it is estimated.
     symmetry_axis
-        Normal of the symmetry plane through the origin, or `none`; None where nobody said: the configuration decides.
+        Normal of the symmetry plane, or `none`; None where nobody said: the configuration decides.
     ground_truth
         Only ever used for the figures of merit.
     category
         Groups the figures.
+    known, camera_error, depth, normals
+        Of this first view, as of any `PictureView`.
+    views
+        Further views of the same object.
     """
 
     instance_id: str
@@ -47,6 +116,11 @@ class Instance:
     symmetry_axis: SymmetryAxis | None = None
     ground_truth: Mesh | None = None
     category: str | None = None
+    known: np.ndarray | None = None
+    camera_error: CameraError | None = None
+    depth: Depth | None = None
+    normals: np.ndarray | None = None
+    views: tuple[PictureView, ...] = ()
 
 
 @dataclass(frozen=True)

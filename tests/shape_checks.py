@@ -4,7 +4,7 @@ from beartype import BeartypeConf, beartype
 
 # Warp compiles the source of its kernels, which decorators would change: their modules stay out.
 CHECKED = (
-    "refine_batch.camera",
+    "refine_batch.cameras.camera",
     "refine_batch.losses",
     "refine_batch.mesh.batch",
     "refine_batch.mesh.topology",

@@ -10,8 +10,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from refine_batch.camera import Camera, camera_position, project, stack_cameras
-from refine_batch.camera_conversions import (
+from refine_batch.cameras.camera import Camera, camera_position, project, stack_cameras
+from refine_batch.cameras.conversions import (
     BLENDER_FROM_Y_UP,
     from_blender,
     from_camera,
@@ -25,8 +25,15 @@ from refine_batch.camera_conversions import (
     to_opengl,
     to_pytorch3d,
 )
+from refine_batch.cameras.pinhole import (
+    Pinhole,
+    Placement,
+    moved_pixels,
+    nearest_on_axis,
+    rotation_matrix,
+    turned_to_origin,
+)
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.pinhole import Pinhole, Placement, moved_pixels, nearest_on_axis, rotation_matrix, turned_to_origin
 
 POINTS = np.random.default_rng(0).uniform(-0.4, 0.4, (20, 3))
 K = [[100.0, 0.0, 40.0], [0.0, 100.0, 60.0], [0.0, 0.0, 1.0]]

@@ -8,11 +8,11 @@ import pytest
 import trimesh
 from PIL import Image
 
-from refine_batch.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.dataset import load
+from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io import load
-from refine_batch.io.load import Limits, load_instance
 from refine_batch.io.meshes import write_mesh
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.mesh import Mesh

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refine_batch.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.dataset import readers
 from refine_batch.dataset.manifest import MANIFEST_SCHEMA, Manifest, ManifestRow
 from refine_batch.errors import ErrorKind, UsageError

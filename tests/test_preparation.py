@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
-from refine_batch.camera import Camera
-from refine_batch.camera_conversions import from_camera, nearest_camera
+from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.conversions import from_camera, nearest_camera
 from refine_batch.cli import main
 from refine_batch.config import PreparationOptions, RefineConfig
 from refine_batch.dataset.row import ManifestRow
@@ -26,11 +26,11 @@ from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import decimated
 from refine_batch.methods import MethodOutput
-from refine_batch.preparation import make_ready, without_small_pieces
-from refine_batch.refinement import refine
+from refine_batch.refinement.pipeline import refine
+from refine_batch.refinement.preparation import make_ready, without_small_pieces
+from refine_batch.refinement.prepare import prepare
 from refine_batch.render import hard_silhouettes
 from refine_batch.results.rows import RowContext, row_of, table_of
-from refine_batch.working_resolution import prepare
 
 CAMERA = Camera(30, 20, 3.0, fov=60, roll=15, offset_x=0.1, offset_y=-0.1)
 SCALE, CENTRE = 0.6, np.array([0.25, -0.1, 0.2])

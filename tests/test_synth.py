@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.dataset.synth import make_instance, write_dataset
 from refine_batch.dataset.synth.families import ASYMMETRIC, FAMILIES
 from refine_batch.dataset.synth.solids import union
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import Solid, is_watertight, signed_volume
-from refine_batch.figures.sampling import sample_surface, scale_to_extent
 from refine_batch.io.images import parse_image
 from refine_batch.io.meshes import parse_mesh
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.sampling import sample_surface, scale_to_extent
 from refine_batch.render import hard_silhouettes
 
 

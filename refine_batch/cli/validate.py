@@ -125,8 +125,8 @@ def _missing_files(batch: pa.RecordBatch, stamper: InputStamper) -> dict[int, li
 
 
 def _content(row: ManifestRow, s3_endpoint: str | None) -> list[tuple[str, str]]:
+    from refine_batch.dataset.load import load_instance
     from refine_batch.errors import InstanceError
-    from refine_batch.io.load import load_instance
 
     try:
         load_instance(row, s3_endpoint=s3_endpoint)

@@ -13,7 +13,7 @@ from refine_batch.io.uri import normalise, redact
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from refine_batch.camera import Camera, UnknownCamera
+    from refine_batch.cameras.camera import Camera, UnknownCamera
 
 SYMMETRY_AXES = ("x", "y", "z", "none")
 
@@ -44,7 +44,7 @@ class ManifestRow:
 
     def camera(self) -> Camera | UnknownCamera:
         """The camera; what is known of it where azimuth, elevation or distance is null and has to be estimated."""
-        from refine_batch.camera import Camera, UnknownCamera
+        from refine_batch.cameras.camera import Camera, UnknownCamera
 
         known = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
         return Camera(**known) if all(name in known for name in CAMERA) else UnknownCamera(**known)

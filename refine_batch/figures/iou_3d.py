@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import warp as wp
 
+from refine_batch.devices.warp_runtime import launch
 from refine_batch.mesh import Mesh
-from refine_batch.render.warp_runtime import launch
 
 # The standard error of the IoU of volumes that fill a share p of the box is below 0.5/√(p·N): 0.01 for p = 0.1.
 SAMPLES = 20_000

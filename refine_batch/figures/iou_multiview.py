@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.mesh import Mesh
 from refine_batch.render import hard_silhouettes

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.figures import emd as earth_mover
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.f_score import f_score
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import iou_3d, solid
 from refine_batch.figures.iou_multiview import IMAGE_SIZE, iou_multiview, ring_of_views
-from refine_batch.figures.sampling import has_area, sample_surface, scale_to_extent
 from refine_batch.instance import Figures
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.sampling import has_area, sample_surface, scale_to_extent
 from refine_batch.render import hard_silhouettes
 
 

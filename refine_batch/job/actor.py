@@ -77,7 +77,7 @@ class Refiner:
 
         # Now, lest a batch's deadline pay for the import.
         from refine_batch.methods.base import load_method
-        from refine_batch.refinement import choose_device
+        from refine_batch.refinement.pipeline import choose_device
 
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)
@@ -136,7 +136,7 @@ class Refiner:
 
 def load(task: Task, s3_endpoint: str | None) -> Instance:
     """The instance of one row. Raises InstanceError."""
-    from refine_batch.io.load import load_instance
+    from refine_batch.dataset.load import load_instance
 
     problem = task.row.problem()
     if problem is not None:
@@ -164,7 +164,7 @@ def failed(instance_id: str, error: BaseException) -> RefinedInstance:
 
 def refine_isolated(instances: Sequence[Instance], assignment: Assignment) -> list[RefinedInstance]:
     """Refine together; where that raises all the same, in halves, so that only the one to blame fails."""
-    from refine_batch.refinement import refine
+    from refine_batch.refinement.pipeline import refine
 
     if not instances:
         return []

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from refine_batch.camera import Camera, Cameras, stack_cameras
+from refine_batch.cameras.camera import Camera, Cameras, stack_cameras
 from refine_batch.losses.vertex_symmetry import MIN_CONFIDENCE
 from refine_batch.render.silhouette import alpha
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.mesh.batch import MeshBatch
-from refine_batch.render.warp_nearest import nearest_vertices
+from refine_batch.mesh.nearest import nearest_vertices
 
 # Confidence is kept above this in the logarithm.
 MIN_CONFIDENCE = 1e-8

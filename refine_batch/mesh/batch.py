@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from refine_batch.mesh.mesh import Mesh
+from refine_batch.mesh.sparse import csr_matrix, multiply
 from refine_batch.mesh.topology import face_pairs, unique_edges
-from refine_batch.sparse import csr_matrix, multiply
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,12 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError, UsageError
-from refine_batch.instance import CameraSource, SymmetryAxis
+from refine_batch.instance import CameraSource
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryAxis
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refine_batch.cameras.moving import MovingCameras
 from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
 from refine_batch.losses import (
     LOSSES,
@@ -34,10 +36,8 @@ from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.patience import Patience
-from refine_batch.methods.precision import tensor_float_32
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.whole_shape import WholeShape
-from refine_batch.moving_cameras import MovingCameras
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.camera import project
+from refine_batch.cameras.camera import project
 from refine_batch.config import PaperOptions, RefineConfig
+from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
 from refine_batch.losses import (
     LOSSES,
@@ -36,7 +37,6 @@ from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.outcome import outcomes
 from refine_batch.methods.patience import Patience
-from refine_batch.methods.precision import tensor_float_32
 from refine_batch.methods.scene import Scene, lower_size
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.weights import load_encoder

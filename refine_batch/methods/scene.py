@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refine_batch.camera import Cameras, camera_position, project, stack_cameras
+from refine_batch.cameras.camera import Cameras, camera_position, project, stack_cameras
 from refine_batch.losses import SymmetryViews
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods.base import PreparedInstance

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.sparse import csr_matrix, multiply, transpose
+from refine_batch.mesh.sparse import csr_matrix, multiply, transpose
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.mesh import Mesh
 
 

@@ -10,7 +10,7 @@ import torch
 import warp as wp
 from torch import Tensor
 
-from refine_batch.render.warp_runtime import launch
+from refine_batch.devices.warp_runtime import launch
 from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
 FAR = wp.constant(1e30)

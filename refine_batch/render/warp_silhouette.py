@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 import warp as wp
 
-from refine_batch.render.warp_runtime import launch
+from refine_batch.devices.warp_runtime import launch
 
 # Loops over lanes must stay loops to be vectorised.
 wp.set_module_options({"max_unroll": 0})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.errors import InstanceError
 from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh

@@ -8,10 +8,10 @@ import io
 import numpy as np
 from PIL import Image
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.mesh import Mesh
+from refine_batch.refinement.prepare import resize_square
 from refine_batch.render import hard_silhouettes
-from refine_batch.working_resolution import resize_square
 
 # The paper's working size: what the refinement saw, and enough for a card.
 SIZE = 224

@@ -12,7 +12,7 @@ import trimesh
 from click.testing import CliRunner
 from PIL import Image
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.cli import main
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import Figures, RefinedInstance

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from shapes import box
 
-from refine_batch.camera import Camera, camera_position, cameras_from_parameters, project, stack_cameras
+from refine_batch.cameras.camera import Camera, camera_position, cameras_from_parameters, project, stack_cameras
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.render import hard_silhouettes
@@ -31,8 +31,8 @@ AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
 def projected(camera: Camera, points) -> np.ndarray:
     """The project's answer for one camera, float64 throughout."""
-    numbers = [[getattr(camera, field.name) for field in fields(camera)]]
-    cameras = cameras_from_parameters(torch.tensor(numbers, dtype=torch.float64))
+    numbers = np.hstack([getattr(camera, field.name) for field in fields(camera)])
+    cameras = cameras_from_parameters(torch.tensor(numbers, dtype=torch.float64)[None])
     return project(torch.as_tensor(np.asarray(points, dtype=np.float64))[None], cameras)[0].numpy()
 
 
@@ -170,7 +170,11 @@ def test_points_at_and_behind_the_camera_stay_finite_and_say_so():
 
 def test_differentiable_in_every_number():
     parameters = torch.tensor(
-        [[30.0, 20.0, 1.5, 60.0, 5.0, 0.1, -0.2], [200.0, -70.0, 2.0, 40.0, 0.0, 0.0, 0.0]], dtype=torch.float64
+        [
+            [30.0, 20.0, 1.5, 60.0, 5.0, 0.1, -0.2, 0.0, 0.0, 0.0],
+            [200.0, -70.0, 2.0, 40.0, 0.0, 0.0, 0.0, 0.1, -0.2, 0.3],
+        ],
+        dtype=torch.float64,
     ).requires_grad_()
     points = torch.rand((2, 3, 3), generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5
     assert torch.autograd.gradcheck(lambda p: project(points, cameras_from_parameters(p)), parameters)
@@ -192,12 +196,26 @@ def test_stack_keeps_each_camera_its_own():
 GOOD = Camera(10, 20, 1.5)
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(Camera)])
+@pytest.mark.parametrize("field", [field.name for field in fields(Camera) if field.name != "target"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_check_refuses_what_is_no_number(field, value):
     with pytest.raises(InstanceError, match=f"the thing: the camera's {field} is -?(nan|inf)") as raised:
         replace(GOOD, **{field: value}).check("the thing")
     assert raised.value.kind is ErrorKind.CAMERA_INVALID
+
+
+def test_check_refuses_a_target_that_is_no_point():
+    with pytest.raises(InstanceError, match="the thing: the camera's target is") as raised:
+        replace(GOOD, target=(0.0, math.nan, 0.0)).check("the thing")
+    assert raised.value.kind is ErrorKind.CAMERA_INVALID
+
+
+@given(CAMERAS, st.tuples(*[st.floats(-2, 2)] * 3))
+def test_a_target_moves_the_camera_and_nothing_else(camera, target):
+    points = np.random.default_rng(0).uniform(-0.2, 0.2, (5, 3))
+    moved = replace(camera, target=target)
+    np.testing.assert_allclose(projected(moved, points + target), projected(camera, points), atol=1e-9)
+    np.testing.assert_allclose(camera_position(moved), camera_position(camera) + target, atol=1e-12)
 
 
 @pytest.mark.parametrize(("field", "value"), [("distance", 0.0), ("distance", -1.0), ("fov", 0.0), ("fov", 180.0)])

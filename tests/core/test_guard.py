@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from refine_batch.guard import collapsed_share, flipped_share, objection
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.volume import enclosed_volume
+from refine_batch.refinement.guard import collapsed_share, flipped_share, objection
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 import refine_batch
 
 PACKAGE = Path(refine_batch.__file__).parent
-CORE = ("camera", "config", "errors", "instance", "refinement", "seeding", "guard", "risk", "working_resolution")
-CORE_PACKAGES = ("figures", "losses", "mesh", "methods", "networks", "render")
+CORE = ("config", "errors", "instance", "seeding")
+CORE_PACKAGES = ("cameras", "devices", "figures", "losses", "mesh", "methods", "networks", "refinement", "render")
 CLUSTER_AND_STORAGE = ("ray", "fsspec", "s3fs", "pyarrow")
 # Within a function, for those who name a URI.
 WHEN_ASKED_FOR = {("refine_batch.networks.weights", "fsspec")}
@@ -119,3 +119,8 @@ def test_the_package_itself_waits_with_torch():
     """Most commands do without it, and it takes seconds to import."""
     found = loaded_after("import refine_batch; refine_batch.RefineConfig()")
     assert not found & {"torch", "warp", "ray", "scipy", "trimesh"}
+
+
+def test_the_top_level_is_packages_and_the_plain_objects():
+    alone = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert alone == set(CORE)

@@ -12,11 +12,11 @@ import torch
 from shapes import icosphere
 
 from refine_batch import Camera, Instance, RefineConfig, refinement
+from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.methods import load_method, memory
 from refine_batch.methods.memory import MEGABYTE, SHARE, batch_that_fits, instance_bytes
-from refine_batch.methods.precision import tensor_float_32
 from refine_batch.render import hard_silhouettes
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

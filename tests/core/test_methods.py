@@ -10,7 +10,7 @@ import pytest
 import torch
 from shapes import box, icosphere, jittered, soup, torus
 
-from refine_batch.camera import Camera, camera_position
+from refine_batch.cameras.camera import Camera, camera_position
 from refine_batch.config import LossWeights, PaperOptions, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.mesh import Mesh

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from refine_batch.render.warp_nearest import nearest_vertices
+from refine_batch.mesh.nearest import nearest_vertices
 
 
 def padded(clouds: list[np.ndarray], fill: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,14 +10,15 @@ import trimesh
 from shapes import box, icosphere
 
 from refine_batch import Instance, RefineConfig, refine
-from refine_batch.camera import Camera, UnknownCamera, angle_between
+from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between
 from refine_batch.dataset.synth import make_instance
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.methods.large_steps import optimise
-from refine_batch.pose import correct_camera, estimate_camera, estimation
-from refine_batch.pose.estimation import ENOUGH_FACES
-from refine_batch.pose.fit import fit_cameras, ious
+from refine_batch.refinement import camera_estimation as estimation
+from refine_batch.refinement.camera_correction import correct_camera
+from refine_batch.refinement.camera_estimation import ENOUGH_FACES, estimate_camera
+from refine_batch.refinement.camera_fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
 
 SIZE = 96

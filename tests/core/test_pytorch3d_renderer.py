@@ -8,7 +8,7 @@ import pytest
 import torch
 from shapes import box, fan, icosphere, jittered, torus
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.errors import UsageError
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.render import alpha, load_renderer

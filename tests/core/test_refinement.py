@@ -17,7 +17,7 @@ import refine_batch
 from refine_batch import Camera, Instance, Mesh, RefineConfig, UsageError, refine
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.methods import MethodOutput
-from refine_batch.refinement import choose_device
+from refine_batch.refinement.pipeline import choose_device
 from refine_batch.render import hard_silhouettes
 
 SIZE = 24
@@ -99,7 +99,7 @@ def _no_calls_yet():
 @pytest.fixture
 def quiet(caplog):
     """For tests whose faults are logged with their traceback."""
-    caplog.set_level("CRITICAL", logger="refine_batch.refinement")
+    caplog.set_level("CRITICAL", logger="refine_batch.refinement.pipeline")
 
 
 EMPTY = np.zeros((SIZE, SIZE), bool)

@@ -10,7 +10,7 @@ import pytest
 from shapes import box, icosphere
 
 from refine_batch.mesh import Mesh
-from refine_batch.risk import LEAST, MOST, SAMPLING, USUAL_ASYMMETRY, WEIGHTS, Signs, risk, signs, size
+from refine_batch.refinement.risk import LEAST, MOST, SAMPLING, USUAL_ASYMMETRY, WEIGHTS, Signs, risk, signs, size
 
 # The means over the synthetic objects to which the weights were fitted.
 USUAL = Signs(asymmetry=-0.65, overlap=0.77, growth=-0.01)

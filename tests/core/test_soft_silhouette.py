@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import box, finite_difference, icosphere, soup, torus
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.errors import UsageError
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.render import alpha, load_renderer

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.losses import laplacian_loss, normal_consistency_loss
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch

@@ -8,8 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from refine_batch.mesh.sparse import csr_matrix, multiply, transpose
 from refine_batch.networks import Sampler
-from refine_batch.sparse import csr_matrix, multiply, transpose
 
 
 def test_entries_in_any_order_and_twice():

@@ -7,11 +7,11 @@ import pytest
 from shapes import box, icosphere, jittered
 
 from refine_batch import Instance
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.symmetry import asymmetry, find_symmetry_axis
+from refine_batch.refinement.prepare import prepare
 from refine_batch.render import hard_silhouettes
-from refine_batch.symmetry import asymmetry, find_symmetry_axis
-from refine_batch.working_resolution import prepare
 
 # Its arms point along two axes: a mirror image only along the third.
 CORNER = np.concatenate([box(0.8, 0.2, 0.2).vertices, box(0.2, 0.2, 0.8, centre=(-0.3, 0, 0.3)).vertices])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from shapes import box, icosphere, torus
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch

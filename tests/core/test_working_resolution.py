@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import icosphere
 
-from refine_batch.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
-from refine_batch.working_resolution import prepare, resize_square
+from refine_batch.refinement.prepare import prepare, resize_square
 
 
 def disc(height: int, width: int) -> np.ndarray:

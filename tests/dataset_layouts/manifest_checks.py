@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from refine_batch.dataset.layouts.build import Built
+from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest, ManifestRow
 from refine_batch.instance import Instance
-from refine_batch.io.load import load_instance
 from refine_batch.io.storage import Storage, fetch
 from refine_batch.mesh import Mesh
+from refine_batch.refinement.prepare import prepare
 from refine_batch.render import hard_silhouettes
-from refine_batch.working_resolution import prepare
 
 
 def rows_of(built: Built, storage: Storage) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine_batch.camera_conversions import from_opencv
+from refine_batch.cameras.conversions import from_opencv
+from refine_batch.cameras.picture import Picture, cut_out, faced
 from refine_batch.dataset.layouts import build
 from refine_batch.dataset.layouts.derived import file_name
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason
@@ -23,7 +24,6 @@ from refine_batch.dataset.layouts.writer import whole_file
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import Storage, StorageError
-from refine_batch.picture import Picture, cut_out, faced
 
 # --- Names and paths ------------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ def test_a_large_cut_out_is_reduced_with_its_camera():
 
 
 def test_a_huge_cut_out_is_never_held_whole(monkeypatch):
-    monkeypatch.setattr("refine_batch.picture._WIDEST", 30)
+    monkeypatch.setattr("refine_batch.cameras.picture._WIDEST", 30)
     cut = cut_out(picture(), margin=0.1, largest=500)
     assert cut.mask.shape == (30, 30) == (cut.pinhole.height, cut.pinhole.width)
     np.testing.assert_allclose(cut.pinhole.project([[0, 0, 0]])[0, :2], [22.5, 5], atol=0.01)

@@ -146,7 +146,7 @@ def test_a_missing_ground_truth_is_listed_and_its_row_kept(storage, build):
 
 def test_the_documented_position_of_the_camera():
     """distance · (cos e · cos a, sin e, cos e · sin a): what the fixture's Euler angles come to."""
-    from refine_batch.camera import Camera, camera_position
+    from refine_batch.cameras.camera import Camera, camera_position
 
     a, e = math.radians(40), math.radians(25)
     expected = 2 * np.array([math.cos(e) * math.cos(a), math.sin(e), math.cos(e) * math.sin(a)])

@@ -21,15 +21,15 @@ from stub_methods import Conduct
 from tiny_dataset import result_rows, write_manifest
 
 from refine_batch.config import RefineConfig
+from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import RefinedInstance
-from refine_batch.io.load import load_instance
 from refine_batch.io.storage import Storage
 from refine_batch.job import driver
 from refine_batch.job.driver import RunOutcome
 from refine_batch.job.options import RunOptions
-from refine_batch.refinement import refine
+from refine_batch.refinement.pipeline import refine
 from refine_batch.results.live import live_rows
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ import pytest
 import trimesh
 from scipy.optimize import linprog
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.figures import Evaluator, measure
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.emd import emd
@@ -15,9 +15,9 @@ from refine_batch.figures.f_score import f_score
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import Solid, iou_3d, is_watertight, signed_volume, solid
 from refine_batch.figures.iou_multiview import iou_multiview, ring_of_views
-from refine_batch.figures.sampling import sample_surface, scale_to_extent
 from refine_batch.instance import Figures
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.sampling import sample_surface, scale_to_extent
 from refine_batch.render import hard_silhouettes
 
 

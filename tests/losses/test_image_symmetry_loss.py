@@ -9,7 +9,7 @@ import pytest
 import torch
 from shapes import box, finite_difference, icosphere
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.losses import SymmetryViews, image_symmetry_loss, symmetry_directions
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch

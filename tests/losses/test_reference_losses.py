@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.losses import (
     SymmetryViews,
     displacement_loss,

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.render.warp_coverage import coverage
 from refine_batch.render.warp_rasterise import rasterise
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.mesh import Mesh
 from refine_batch.report import pictures
 from refine_batch.report.geometry import MAX_BYTES, MAX_FACES, encode

@@ -6,7 +6,7 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.mesh import Mesh
 from refine_batch.render import hard_silhouettes
 from refine_batch.report import pictures

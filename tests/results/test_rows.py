@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind
 from refine_batch.instance import Figures, RefinedInstance

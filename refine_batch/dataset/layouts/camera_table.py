@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from refine_batch.camera import Camera
-from refine_batch.camera_conversions import from_colmap, from_opencv, from_opengl, from_pytorch3d
+from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.cameras.conversions import from_colmap, from_opencv, from_opengl, from_pytorch3d
+from refine_batch.cameras.pinhole import Pinhole, Placement
 from refine_batch.dataset.columns import CAMERA, NUMBERS
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason
 from refine_batch.dataset.layouts.json_items import CutShortError, json_items
 from refine_batch.dataset.layouts.paths import IMAGE_SUFFIXES
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import fetch, redact
-from refine_batch.pinhole import Pinhole, Placement
 
 CONVENTIONS = ("look-at", "opencv", "colmap", "opengl", "pytorch3d")
 _KEYS = ("stem", "instance_id", "id", "name", "image")
@@ -67,7 +67,9 @@ class CameraTable:
         if len(values) > len(NUMBERS) or len(numbers) < 3 or None in numbers[:3]:
             missing = f"needs {', '.join(CAMERA)}"
             raise LeftOutError(Reason.CAMERA_MISSING, f"{self._name}: the entry of {stem} {missing}")
-        camera = Camera(**{n: v for n, v in zip(NUMBERS, numbers, strict=False) if v is not None})
+        camera = UnknownCamera(**{n: v for n, v in zip(NUMBERS, numbers, strict=False) if v is not None}).known(
+            0.0, 0.0, 1.0
+        )
         try:
             camera.check(f"{self._name}, {stem}")
         except InstanceError as error:

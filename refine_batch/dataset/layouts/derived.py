@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from hashlib import blake2b
 
+from refine_batch.cameras.picture import Picture
+from refine_batch.cameras.pinhole import Placement
 from refine_batch.dataset.layouts.frames import in_mesh_frame
 from refine_batch.dataset.layouts.picture import png_of
 from refine_batch.io.meshes import write_mesh
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
-from refine_batch.picture import Picture
-from refine_batch.pinhole import Placement
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST = 100

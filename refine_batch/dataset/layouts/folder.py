@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from refine_batch.camera_conversions import to_camera
+from refine_batch.cameras.conversions import to_camera
+from refine_batch.cameras.picture import Picture, cut_out, needs_turn
+from refine_batch.cameras.pinhole import turned_to_origin
 from refine_batch.dataset.layouts.camera_table import CameraTable
 from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
@@ -17,8 +19,6 @@ from refine_batch.dataset.layouts.paths import IMAGE_SUFFIXES, MESH_SUFFIXES, St
 from refine_batch.dataset.layouts.picture import invalid_camera, probe, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import Storage, redact
-from refine_batch.picture import Picture, cut_out, needs_turn
-from refine_batch.pinhole import turned_to_origin
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import math
 
 import numpy as np
 
+from refine_batch.cameras.pinhole import Placement
 from refine_batch.dataset.layouts.entry import LeftOutError, Reason
 from refine_batch.mesh import Mesh
-from refine_batch.pinhole import Placement
 
 # Azimuth of the front, degrees (0 is +z, 90 is +x), and normal of the plane of symmetry that most objects have.
 # ShapeNetCore v1: front +x; v2: front −z (their READMEs). Pix3D: +x leftward, +z inward, so front −z.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from refine_batch.cameras.pinhole import Placement
 from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOutError, Reason
 from refine_batch.dataset.layouts.frames import placement
@@ -13,7 +14,6 @@ from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import FileTooLargeError, Storage, StorageError, fetch
 from refine_batch.mesh import Mesh
-from refine_batch.pinhole import Placement
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from refine_batch.cameras.picture import Picture
 from refine_batch.dataset.layouts.entry import LeftOutError, Reason
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.images import parse_image, parse_mask
 from refine_batch.io.storage import FileTooLargeError, Storage, StorageError
-from refine_batch.picture import Picture
 
 
 def read_picture(source: Storage, image: str, mask: str | None, masks: Storage | None = None) -> tuple:

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.camera_conversions import from_pytorch3d, to_camera
+from refine_batch.cameras.conversions import from_pytorch3d, to_camera
+from refine_batch.cameras.picture import Picture, cut_out
+from refine_batch.cameras.pinhole import Pinhole
 from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.frames import symmetry_axis
@@ -28,8 +30,6 @@ from refine_batch.dataset.layouts.paths import MESH_SUFFIXES, StemIndex, file_na
 from refine_batch.dataset.layouts.picture import invalid_camera, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import redact
-from refine_batch.picture import Picture, cut_out
-from refine_batch.pinhole import Pinhole
 
 INDEX = "pix3d.json"
 FRAME = "pix3d"

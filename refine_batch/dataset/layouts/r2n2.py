@@ -21,8 +21,10 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from refine_batch.camera import Camera
-from refine_batch.camera_conversions import from_camera, to_camera
+from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.conversions import from_camera, to_camera
+from refine_batch.cameras.picture import Picture, cut_out, needs_turn
+from refine_batch.cameras.pinhole import Pinhole, turned_to_origin
 from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.frames import symmetry_axis
@@ -32,8 +34,6 @@ from refine_batch.dataset.layouts.paths import MESH_SUFFIXES, StemIndex, file_na
 from refine_batch.dataset.layouts.picture import invalid_camera, probe, read_picture
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import StorageError, fetch, redact
-from refine_batch.picture import Picture, cut_out, needs_turn
-from refine_batch.pinhole import Pinhole, turned_to_origin
 
 FRAME = "shapenet-v1"
 RENDERINGS = "ShapeNetRendering"

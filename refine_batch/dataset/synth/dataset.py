@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from refine_batch.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.dataset.synth.coarse import coarse_mesh
 from refine_batch.dataset.synth.families import FAMILIES
 from refine_batch.dataset.synth.picture import picture

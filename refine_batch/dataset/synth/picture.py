@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from manifold3d import Manifold
 
-from refine_batch.camera import Camera, camera_position, project, stack_cameras
+from refine_batch.cameras.camera import Camera, camera_position, project, stack_cameras
 from refine_batch.render.warp_rasterise import rasterise
 
 _SMOOTH_BELOW = 40.0  # degrees between faces: rounder than this is shaded round

@@ -9,7 +9,7 @@ import numpy as np
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.volume import enclosed_volume
-from refine_batch.risk import risk, signs
+from refine_batch.refinement.risk import risk, signs
 
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
 # alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
@@ -48,7 +48,7 @@ def objection(
     symmetry_axis
         `x`, `y`, `z` or `none`: of the plane in which the object should be its own mirror image.
     largest_risk
-        The probability of a worse shape (`refine_batch.risk`) up to which a mesh is returned.
+        The probability of a worse shape (`refine_batch.refinement.risk`) up to which a mesh is returned.
     """
     if iou_before is not None and iou_after is not None and iou_after < iou_before:
         return f"the silhouette agrees less with the mask than before: 2D IoU {iou_before:.4f} → {iou_after:.4f}"

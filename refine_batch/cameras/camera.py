@@ -20,20 +20,22 @@ from refine_batch.errors import ErrorKind, InstanceError
 
 @dataclass(frozen=True)
 class Camera:
-    """A perspective camera that looks at the origin from `distance`, up being +y.
+    """A perspective camera that looks at `target` from `distance`, up being +y.
 
     Parameters
     ----------
     azimuth, elevation
-        Direction of the camera seen from the origin, degrees; azimuth 0 is +z, 90 is +x.
+        Direction of the camera seen from the target, degrees; azimuth 0 is +z, 90 is +x.
     distance
-        From the origin, object units.
+        From the target, object units.
     fov
         Field of view over the whole image, degrees.
     roll
         Turn about the viewing axis, degrees.
     offset_x, offset_y
         Added to the NDC point: the principal point of a crop.
+    target
+        The point looked at, object units; the origin, unless a camera was given as matrices.
     """
 
     azimuth: float
@@ -43,12 +45,13 @@ class Camera:
     roll: float = 0.0
     offset_x: float = 0.0
     offset_y: float = 0.0
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def check(self, name: str) -> None:
         """Raise `InstanceError` unless every number can be used; `name` tells the reader whose camera it is."""
         for field in self.__dataclass_fields__:
             value = getattr(self, field)
-            if not math.isfinite(value):
+            if not np.isfinite(value).all():
                 raise InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: the camera's {field} is {value}, not a number")
         if self.distance <= 0:
             raise InstanceError(
@@ -67,14 +70,15 @@ class Camera:
         """
         n = np.asarray(normal, dtype=np.float64)
         reflection = np.eye(3) - 2.0 * np.outer(n, n)
-        x, y, z = reflection @ camera_position(self)
+        x, y, z = reflection @ (camera_position(self) - self.target)
         azimuth = math.degrees(math.atan2(x, z))
         elevation = math.degrees(math.asin(max(-1.0, min(1.0, y / self.distance))))
         # Three reflected axes make a left-handed frame. Turning x back is what swaps left and right.
         side = -reflection @ camera_axes(self)[:, 0]
         across, up, _ = camera_axes(Camera(azimuth, elevation, self.distance)).T
         roll = math.degrees(math.atan2(side @ up, side @ across))
-        return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y)
+        target = tuple((reflection @ self.target).tolist())
+        return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y, target)
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,18 @@ class UnknownCamera:
 
 
 def camera_position(camera: Camera) -> np.ndarray:
-    """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a)."""
+    """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a) from the target."""
+    return np.asarray(camera.target) + camera.distance * _direction(camera)
+
+
+def _direction(camera: Camera) -> np.ndarray:
     a, e = math.radians(camera.azimuth), math.radians(camera.elevation)
-    return camera.distance * np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
+    return np.array([math.cos(e) * math.sin(a), math.sin(e), math.cos(e) * math.cos(a)])
 
 
 def angle_between(a: Camera, b: Camera) -> float:
-    """Degrees between the directions in which two cameras stand."""
-    one, other = camera_position(a), camera_position(b)
+    """Degrees between the directions in which two cameras stand, each seen from its target."""
+    one, other = _direction(a), _direction(b)
     return math.degrees(math.atan2(np.linalg.norm(np.cross(one, other)), one @ other))
 
 
@@ -116,10 +124,10 @@ def camera_axes(camera: Camera) -> np.ndarray:
     return cameras_from_parameters(parameters_of([camera])).rotation[0].numpy()
 
 
-def parameters_of(cameras: Sequence[Camera]) -> Float[Tensor, "n 7"]:
-    """(N, 7) float64: the cameras' numbers in the order of `cameras_from_parameters`."""
-    rows = [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y] for c in cameras]
-    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 7)
+def parameters_of(cameras: Sequence[Camera]) -> Float[Tensor, "n 10"]:
+    """(N, 10) float64: the cameras' numbers in the order of `cameras_from_parameters`."""
+    rows = [[c.azimuth, c.elevation, c.distance, c.fov, c.roll, c.offset_x, c.offset_y, *c.target] for c in cameras]
+    return torch.tensor(rows, dtype=torch.float64).reshape(-1, 10)
 
 
 @dataclass(frozen=True)
@@ -151,17 +159,19 @@ def stack_cameras(cameras: Sequence[Camera], device: torch.device | str = "cpu")
     return cameras_from_parameters(parameters_of(cameras)).float_on(device)
 
 
-def cameras_from_parameters(parameters: Float[Tensor, "n 7"]) -> Cameras:
-    """`Cameras` of rows (azimuth, elevation, distance, fov, roll, offset_x, offset_y), differentiable in all of them.
+def cameras_from_parameters(parameters: Float[Tensor, "n 10"]) -> Cameras:
+    """`Cameras` of rows (azimuth, elevation, distance, fov, roll, offset_x, offset_y, target x, y, z), differentiable
+    in all of them.
 
-    With C the position and up = +y: z = −C/|C|, x = normalise(up × z), y = z × x, R = [x y z] as columns, T = −C·R, as
-    PyTorch3D's `look_at_view_transform` has it; the roll turns x and y in their plane. Looking straight up or down,
-    where up × z vanishes, x is taken as the limit for an elevation that approaches ±90°.
+    With C the position about the target t and up = +y: z = −C/|C|, x = normalise(up × z), y = z × x, R = [x y z] as
+    columns, T = −(t + C)·R, as PyTorch3D's `look_at_view_transform` has it; the roll turns x and y in their plane.
+    Looking straight up or down, where up × z vanishes, x is taken as the limit for an elevation that approaches ±90°.
     """
-    azimuth, elevation, distance, fov, roll, offset_x, offset_y = parameters.unbind(-1)
+    azimuth, elevation, distance, fov, roll, offset_x, offset_y = parameters[..., :7].unbind(-1)
     a, e, r = torch.deg2rad(azimuth), torch.deg2rad(elevation), torch.deg2rad(roll)
     sin_a, cos_a, sin_e, cos_e = torch.sin(a), torch.cos(a), torch.sin(e), torch.cos(e)
-    position = distance[..., None] * torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
+    about_target = distance[..., None] * torch.stack([cos_e * sin_a, sin_e, cos_e * cos_a], dim=-1)
+    position = parameters[..., 7:] + about_target
     # up × z in closed form: (−cos e·cos a, 0, cos e·sin a), whose direction does not depend on |cos e|.
     side = torch.where(cos_e < 0, -1.0, 1.0).to(parameters.dtype)
     x = torch.stack([-cos_a * side, torch.zeros_like(a), sin_a * side], dim=-1)

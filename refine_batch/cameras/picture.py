@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from refine_batch.pinhole import SAME_PIXEL, Pinhole, invalid, moved_pixels, turned_to_origin
+from refine_batch.cameras.pinhole import SAME_PIXEL, Pinhole, invalid, moved_pixels, turned_to_origin
 
 # Widest picture that is resampled; far above any working size.
 _WIDEST = 4096

@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera, angle_between
+from refine_batch.cameras.camera import Camera, angle_between
 from refine_batch.mesh import Mesh
-from refine_batch.pose.fit import Fitted, fit_cameras, ious
+from refine_batch.refinement.camera_fit import Fitted, fit_cameras, ious
 
 # 2D IoU from which the camera alone explains the picture, and by how much it has to be better than the given one.
 EXPLAINED = 0.94

@@ -11,21 +11,21 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.measure import Evaluator
 from refine_batch.figures.outlines import outline_distance
-from refine_batch.guard import objection
 from refine_batch.instance import CameraSource, Figures, Instance, RefinedInstance
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
 from refine_batch.methods.memory import batch_that_fits
-from refine_batch.preparation import Preparation, make_ready
+from refine_batch.refinement.guard import objection
+from refine_batch.refinement.preparation import Preparation, make_ready
+from refine_batch.refinement.prepare import check, prepare
 from refine_batch.render import hard_silhouettes
 from refine_batch.seeding import instance_seed
-from refine_batch.working_resolution import check, prepare
 
 logger = logging.getLogger(__name__)
 

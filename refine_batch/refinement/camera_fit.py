@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.camera import Camera, project
+from refine_batch.cameras.camera import Camera, project
+from refine_batch.cameras.moving import MovingCameras
 from refine_batch.mesh import Mesh
-from refine_batch.moving_cameras import MovingCameras
 from refine_batch.render import alpha
 from refine_batch.render.hard import hard_silhouettes
 from refine_batch.render.silhouette import warp_renderer

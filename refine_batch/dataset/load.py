@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import Instance, SymmetryAxis
+from refine_batch.instance import Instance
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import FileTooLargeError, StorageError, fetch, redact
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryAxis
 
 if TYPE_CHECKING:
     from refine_batch.dataset.row import ManifestRow

@@ -15,15 +15,15 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from refine_batch.camera import Camera
-from refine_batch.camera_conversions import from_camera, nearest_camera, to_camera
+from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.conversions import from_camera, nearest_camera, to_camera
+from refine_batch.cameras.picture import Picture, faced
+from refine_batch.cameras.pinhole import Pinhole, Placement
 from refine_batch.config import PreparationOptions
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import compact, decimated
-from refine_batch.picture import Picture, faced
-from refine_batch.pinhole import Pinhole, Placement
 
 
 @dataclass(frozen=True, eq=False)

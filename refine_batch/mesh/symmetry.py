@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from refine_batch.figures.sampling import has_area, sample_surface
-from refine_batch.instance import SymmetryAxis
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryAxis
+from refine_batch.mesh.sampling import has_area, sample_surface
 
 # A coarse mesh of a symmetric object is about 0.02 to 0.04 (in extents) from its mirror image.
 SYMMETRIC = 0.05

@@ -12,10 +12,10 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from scipy.special import expit
 
-from refine_batch.figures.sampling import has_area
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
-from refine_batch.symmetry import asymmetry
+from refine_batch.mesh.sampling import has_area
+from refine_batch.mesh.symmetry import asymmetry
 
 # Added to both asymmetries before they are compared: what sampling alone makes of a symmetric mesh.
 SAMPLING = 0.005

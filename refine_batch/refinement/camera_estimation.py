@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from refine_batch.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters, parameters_of
+from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters, parameters_of
+from refine_batch.cameras.moving import MOVED, MovingCameras
 from refine_batch.config import LargeStepsOptions, LargeStepsWeights, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import SymmetryAxis
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import decimated, welded
+from refine_batch.mesh.plane import SymmetryAxis
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.large_steps import optimise
-from refine_batch.moving_cameras import MOVED, MovingCameras
-from refine_batch.pose.fit import ious, reduced
+from refine_batch.refinement.camera_fit import ious, reduced
 
 # Directions searched, degrees. Pictures are rarely taken from below.
 AZIMUTHS = np.arange(-180.0, 180.0, 15.0)

@@ -12,7 +12,7 @@ import warp as wp
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from refine_batch.render.warp_runtime import launch
+from refine_batch.devices.warp_runtime import launch
 
 
 @wp.kernel(enable_backward=False)

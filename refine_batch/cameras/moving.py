@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.camera import Camera, Cameras, cameras_from_parameters, parameters_of
+from refine_batch.cameras.camera import Camera, Cameras, cameras_from_parameters, parameters_of
 
-# Of the seven numbers of a camera those that move: azimuth, elevation (radians) and the logarithm of the distance.
+# Of the numbers of a camera those that move: azimuth, elevation (radians) and the logarithm of the distance.
 MOVED = ("azimuth", "elevation", "distance")
 _STEEPEST = 89.0
 
@@ -58,7 +58,7 @@ class MovingCameras:
             found.append(replace(start, **{name: end[name] for name in self._moved}))
         return found
 
-    def _parameters(self) -> Float[Tensor, "n 7"]:
+    def _parameters(self) -> Float[Tensor, "n 10"]:
         start = self._table[:, :3]
         azimuth, elevation, distance = start.unbind(dim=1)
         turn, rise, farther = self.change.unbind(dim=1)

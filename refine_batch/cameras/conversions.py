@@ -26,8 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from refine_batch.camera import Camera, camera_axes, camera_position
-from refine_batch.pinhole import Pinhole, check_in_front, invalid, numbers, rotation_matrix, turned_to_origin, unit
+from refine_batch.cameras.camera import Camera, camera_axes, camera_position
+from refine_batch.cameras.pinhole import (
+    Pinhole,
+    check_in_front,
+    invalid,
+    numbers,
+    rotation_matrix,
+    turned_to_origin,
+    unit,
+)
 
 _ON_AXIS = 1e-6  # radians
 _SQUARE = 1e-6

@@ -8,12 +8,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from refine_batch.camera import Camera
+from refine_batch.cameras.camera import Camera
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import CameraSource, Instance, SymmetryAxis
+from refine_batch.instance import CameraSource, Instance
+from refine_batch.mesh.plane import SymmetryAxis
+from refine_batch.mesh.symmetry import find_symmetry_axis
 from refine_batch.methods.base import PreparedInstance
-from refine_batch.pose import correct_camera, estimate_camera
-from refine_batch.symmetry import find_symmetry_axis
+from refine_batch.refinement.camera_correction import correct_camera
+from refine_batch.refinement.camera_estimation import estimate_camera
 
 
 def prepare(

@@ -1,0 +1,1 @@
+"""Cameras: in angles, in matrices, of other conventions, as variables, and with their pictures."""

@@ -1,0 +1,1 @@
+"""The refinement of instances, stage by stage: prepare, optimise, conclude."""
