@@ -1,8 +1,8 @@
 """Cameras of other conventions to this project's and back: pure functions of numbers, in float64.
 
 Every convention goes through `Pinhole`, which holds any camera without lens distortion. Between OpenCV, COLMAP,
-OpenGL, Blender, PyTorch3D and `Pinhole` nothing is lost. `Camera` is narrower: it looks at the origin of object space,
-over square pixels.
+OpenGL, Blender, PyTorch3D and `Pinhole` nothing is lost. `Camera` is narrower: its pixels are square
+(`matrices.camera_of_pinhole`), and what is here makes it look at the origin of object space.
 
 - `to_camera` is exact where the optical axis meets the origin. A principal point off the centre, which is all that a
   crop does, is an offset; a roll is a roll; an object that was moved, turned or scaled is `Pinhole.about` a

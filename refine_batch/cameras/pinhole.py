@@ -161,7 +161,7 @@ def moved_pixels(pinhole: Pinhole, homography: np.ndarray) -> float:
     return float(np.abs(mapped[:, :2] / mapped[:, 2:] - corners[:, :2]).max())
 
 
-def nearest_on_axis(pinhole: Pinhole, point: Sequence[float] = (0.0, 0.0, 0.0)) -> np.ndarray:
+def nearest_on_axis(pinhole: Pinhole, point: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0)) -> np.ndarray:
     """(3,) the world point on the optical axis that is nearest to `point`.
 
     About `Placement(translation=…)` of it the camera looks at the origin, and no image has to be turned.
