@@ -8,10 +8,15 @@ from enum import StrEnum
 
 
 class ErrorKind(StrEnum):
-    """Why an instance failed; the value stands in the column `error_kind`."""
+    """Why an instance failed; the value stands in the column `error_kind`.
+
+    A kind is *transient* where what failed was around the row (a store, a network, a node's memory), so that the same
+    row may succeed later without anybody's changing it; every other kind is final.
+    """
 
     MISSING_FILE = "missing_file"
     STORAGE = "storage"
+    ACCESS_DENIED = "access_denied"
     MESH_BROKEN = "mesh_broken"
     MESH_EMPTY = "mesh_empty"
     MESH_TOO_LARGE = "mesh_too_large"
@@ -27,6 +32,15 @@ class ErrorKind(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     PROCESS_DIED = "process_died"
     INTERNAL = "internal"
+
+    @property
+    def transient(self) -> bool:
+        """Whether the row is worth trying again as it is."""
+        return self in _TRANSIENT
+
+
+# Permissions are granted and credentials renewed without a trace in any input, so nothing else would tell.
+_TRANSIENT = frozenset({ErrorKind.STORAGE, ErrorKind.ACCESS_DENIED, ErrorKind.OUT_OF_MEMORY})
 
 
 class RefineBatchError(Exception):

@@ -11,7 +11,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
-from refine_batch.io.storage import FileTooLargeError, StorageError, fetch, redact
+from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, StorageError, fetch, redact
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.plane import SymmetryAxis
 
@@ -97,4 +97,5 @@ class _Files:
         except FileTooLargeError as error:
             raise InstanceError(too_large, f"{error} (column {column})") from error
         except StorageError as error:
-            raise InstanceError(ErrorKind.STORAGE, f"{error} (column {column})") from error
+            kind = ErrorKind.ACCESS_DENIED if isinstance(error, AccessDeniedError) else ErrorKind.STORAGE
+            raise InstanceError(kind, f"{error} (column {column})") from error

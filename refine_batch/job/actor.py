@@ -214,6 +214,7 @@ def row_context(assignment: Assignment, batch: Batch, task: Task) -> RowContext:
         attempts=batch.attempt,
         node=socket.gethostname(),
         batch=batch.name,
+        transient_runs=task.transient_runs,
         not_before=assignment.not_before,
     )
 

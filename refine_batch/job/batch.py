@@ -14,10 +14,17 @@ from refine_batch.instance import Status
 
 @dataclass(frozen=True)
 class Task:
-    """One manifest row to be refined, with the fingerprint of everything its result depends on."""
+    """One manifest row to be refined, with the fingerprint of everything its result depends on.
+
+    Parameters
+    ----------
+    transient_runs
+        Runs before this one in which it failed for a reason that may pass.
+    """
 
     row: ManifestRow
     fingerprint: str
+    transient_runs: int = 0
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ class _Run:
             config.config_hash() + encoder_stamp(config.encoder_weights, options.s3_endpoint),
             limit=options.limit,
             retry_failed=options.retry_failed,
+            transient_attempts=options.transient_attempts,
             force=options.force,
             s3_endpoint=options.s3_endpoint,
         )

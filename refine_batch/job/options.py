@@ -45,7 +45,12 @@ class RunOptions(BaseModel):
     retry_failed: bool = Field(
         False,
         description="Also do the rows again that failed in an earlier run. Off: they would fail again until their "
-        "input or the options change, and then they are done anyway.",
+        "input or the options change, and then they are done anyway, as are those whose failure may pass.",
+    )
+    transient_attempts: Count = Field(
+        3,
+        description="Runs that try a row whose failure may pass (a store that is away, a node short of memory), this "
+        "one included. 3: an outage is forgotten by the next run, and what is no outage is left be.",
     )
     force: bool = Field(
         False, description="Do every row again, whatever the output already holds. Off: nothing is done twice."

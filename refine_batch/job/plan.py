@@ -38,13 +38,15 @@ class Plan:
         *,
         limit: int | None = None,
         retry_failed: bool = False,
+        transient_attempts: int = 0,
         force: bool = False,
         s3_endpoint: str | None = None,
     ):
         self._manifest, self._index, self._config_hash = manifest, index, config_hash
         self._limit, self._retry_failed, self._force = limit, retry_failed, force
+        self._transient_attempts = transient_attempts
         self._stamper = InputStamper(s3_endpoint)
-        self._ready: deque[tuple[pa.RecordBatch, pa.Array]] = deque()
+        self._ready: deque[tuple[pa.RecordBatch, pa.Array, np.ndarray]] = deque()
         self._offset = 0
         self._changed = threading.Condition()
         self._error: BaseException | None = None
@@ -92,9 +94,12 @@ class Plan:
                 return None
             tasks: list[Task] = []
             while self._ready and len(tasks) < size:
-                rows, marks = self._ready[0]
+                rows, marks, runs = self._ready[0]
                 stop = min(self._offset + size - len(tasks), rows.num_rows)
-                tasks += [Task(ManifestRow.from_batch(rows, i), marks[i].as_py()) for i in range(self._offset, stop)]
+                tasks += [
+                    Task(ManifestRow.from_batch(rows, i), marks[i].as_py(), int(runs[i]))
+                    for i in range(self._offset, stop)
+                ]
                 self._offset = stop
                 if stop == rows.num_rows:
                     self._ready.popleft()
@@ -123,10 +128,17 @@ class Plan:
         """Keep what is to be done of these rows; False once the run no longer wants any."""
         ids = rows.column("instance_id")
         marks = fingerprints(rows, self._config_hash, self._stamper)
-        missing = self._index.missing(ids, marks, retry_failed=self._retry_failed, force=self._force)
+        missing = self._index.missing(
+            ids,
+            marks,
+            transient_attempts=self._transient_attempts,
+            retry_failed=self._retry_failed,
+            force=self._force,
+        )
         failed = self._index.failed(ids) & ~missing
         todo = int(np.count_nonzero(missing))
         mask = pa.array(missing)
+        runs = self._index.transient_runs(ids, marks)[missing]
         with self._changed:
             while self.ready >= READY_ROWS and not self._cancelled:
                 self._changed.wait()
@@ -134,7 +146,7 @@ class Plan:
             self.skipped += rows.num_rows - todo
             self.skipped_failed += int(np.count_nonzero(failed))
             if todo:
-                self._ready.append((rows.filter(mask), marks.filter(mask)))
+                self._ready.append((rows.filter(mask), marks.filter(mask), runs))
                 self.ready += todo
             self._changed.notify_all()
             return not self._cancelled

@@ -16,11 +16,12 @@ from refine_batch.dataset.hashing import HASH, hash_text
 from refine_batch.io.storage import Storage, StorageError, StoredFile
 from refine_batch.results.parts import list_parts, open_part, read_row_groups
 from refine_batch.results.schema import STATUSES
+from refine_batch.results.transient import MOST_RUNS
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEY_COLUMNS = ("instance_id", "fingerprint", "status", "refined_at")
+_KEY_COLUMNS = ("instance_id", "fingerprint", "status", "refined_at", "transient_runs")
 # In the place of a time, for a row without one: such a row is older than any other.
 NO_TIME = int(np.iinfo(np.int64).min)
 # Threads that read parts, which are small and many: from afar, or from a disk that is not cached, what takes time is to
@@ -32,7 +33,7 @@ _RESTARTS = 10
 
 @dataclass(frozen=True, eq=False)
 class ScannedParts:
-    """Every row's key, in the order of the parts: 33 bytes a row.
+    """Every row's key, in the order of the parts: 35 bytes a row.
 
     Attributes
     ----------
@@ -45,6 +46,8 @@ class ScannedParts:
         `refined_at`, microseconds since the epoch.
     status : (R,) uint8
         Index into STATUSES.
+    transient_runs : (R,) uint8
+        Runs in a row that failed for a reason that may pass; 0 for all other rows.
     newest : (R,) bool
         Whether the row is the newest of its instance; of rows of the same time, that of the last part is.
     """
@@ -55,6 +58,7 @@ class ScannedParts:
     fingerprints: np.ndarray
     at: np.ndarray
     status: np.ndarray
+    transient_runs: np.ndarray
     newest: np.ndarray
 
     def bounds(self) -> np.ndarray:
@@ -106,11 +110,11 @@ def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
     for column, dtype in zip(columns, _DTYPES, strict=True):
         joined.append(np.concatenate([np.empty(0, dtype), *column]))
         column.clear()
-    ids, fingerprints, at, status = joined
-    return ScannedParts(parts, groups, ids, fingerprints, at, status, _newest(ids, at))
+    ids, fingerprints, at, status, runs = joined
+    return ScannedParts(parts, groups, ids, fingerprints, at, status, runs, _newest(ids, at))
 
 
-_DTYPES: tuple[np.dtype[Any], ...] = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"))
+_DTYPES: tuple[np.dtype[Any], ...] = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"), np.dtype("u1"))
 
 
 def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
@@ -126,6 +130,7 @@ def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
         hash_text(pc.fill_null(table["fingerprint"], ""))["high"].copy(),
         pc.fill_null(table["refined_at"].cast(pa.int64()), NO_TIME).to_numpy(),
         pc.fill_null(pc.index_in(table["status"], pa.array(STATUSES)), len(STATUSES)).to_numpy().astype(np.uint8),
+        np.clip(pc.fill_null(table["transient_runs"], 0).to_numpy(), 0, MOST_RUNS).astype(np.uint8),
     )
 
 

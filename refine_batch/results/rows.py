@@ -15,6 +15,7 @@ from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind
 from refine_batch.io.uri import redact, redact_uri
 from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA
+from refine_batch.results.transient import runs_failed
 
 if TYPE_CHECKING:
     from refine_batch.instance import RefinedInstance
@@ -35,6 +36,8 @@ class RowContext:
         How often the instance was tried, this time included.
     batch
         Name of the batch it was refined in.
+    transient_runs
+        Runs before this one in which the same work failed for a reason that may pass.
     not_before
         `refined_at` is later than this (UTC): with `CommittedIndex.newest`, a node whose clock is behind cannot write
         a row that looks older than the one it replaces.
@@ -48,6 +51,7 @@ class RowContext:
     attempts: int = 1
     node: str | None = None
     batch: str | None = None
+    transient_runs: int = 0
     not_before: datetime | None = None
 
 
@@ -55,8 +59,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
     """The row of one outcome, whatever its status. Meshes stay numpy arrays; URIs and messages are redacted."""
     values = _common(row, context) | {
         "status": refined.status,
-        "error_kind": None if refined.error_kind is None else str(refined.error_kind),
-        "error_message": _message(refined.error_message),
+        **_failure(refined.error_kind, refined.error_message, context),
         "kept_reason": _message(refined.kept_reason),
         "preparation": refined.preparation,
         "steps": refined.steps,
@@ -82,16 +85,28 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
 
 def failed_row(row: ManifestRow, kind: ErrorKind, message: str, context: RowContext, **values: Any) -> dict[str, Any]:
     """The row of an instance that gave no outcome at all; `values` fills further columns (`seconds`, `device`)."""
-    failure = {"status": "failed", "error_kind": str(kind), "error_message": _message(message)}
+    failure = {"status": "failed"} | _failure(kind, message, context)
     # The camera that was asked for helps to find the fault, but NaN is no value to hand on.
     camera = {name: _finite(getattr(row, name)) for name in _CAMERA}
     return _common(row, context) | camera | values | failure
+
+
+def _failure(kind: str | None, message: str | None, context: RowContext) -> dict[str, Any]:
+    """The columns that say why a row failed; all null where it did not."""
+    runs = runs_failed(kind, context.transient_runs)
+    return {
+        "error_kind": None if kind is None else str(kind),
+        "error_message": _message(message),
+        "retry": None if kind is None else runs > 0,
+        "transient_runs": runs or None,
+    }
 
 
 def _common(row: ManifestRow, context: RowContext) -> dict[str, Any]:
     now = datetime.now(UTC)
     values = asdict(context)
     not_before = values.pop("not_before")
+    del values["transient_runs"]
     uris = {name: None if (uri := getattr(row, name)) is None else redact_uri(uri) for name in _URIS}
     return (
         {"instance_id": row.instance_id, "category": row.category, "symmetry_axis": row.axis()}

@@ -47,6 +47,8 @@ def _fields() -> list[pa.Field]:
         _field("status", text, "refined, kept (the coarse mesh is returned) or failed", nullable=False),
         _field("error_kind", text, "class of the failure; null unless failed"),
         _field("error_message", text, "what was wrong, and where; null unless failed"),
+        _field("retry", pa.bool_(), "whether it failed for a reason that may pass; null unless failed"),
+        _field("transient_runs", pa.int32(), "runs in a row that ended so for the same fingerprint; null unless retry"),
         _field("kept_reason", text, "why the coarse mesh was kept; null unless kept"),
         _field("attempts", pa.int32(), "how often the instance was tried"),
         _field("run_id", text, "the run that wrote this row: runs/<run_id>.json"),

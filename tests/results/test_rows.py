@@ -167,6 +167,7 @@ losses = st.dictionaries(texts, st.floats(allow_nan=False)).map(lambda d: list(d
 corners = st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), max_size=4)
 VALUES = {
     pa.string(): st.none() | texts,
+    pa.bool_(): st.none() | st.booleans(),
     pa.int32(): st.none() | st.integers(-(2**31), 2**31 - 1),
     pa.float64(): floats,
     RESULT_SCHEMA.field("refined_at").type: st.none() | times,
