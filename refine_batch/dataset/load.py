@@ -11,7 +11,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
-from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, StorageError, fetch, redact
+from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.plane import SymmetryAxis
 
@@ -94,6 +94,8 @@ class _Files:
         except FileNotFoundError as error:
             text = f"{self.name(column)}: no such file (column {column})"
             raise InstanceError(ErrorKind.MISSING_FILE, text) from error
+        except NotAFileError as error:
+            raise InstanceError(ErrorKind.MISSING_FILE, f"{error} (column {column})") from error
         except FileTooLargeError as error:
             raise InstanceError(too_large, f"{error} (column {column})") from error
         except StorageError as error:

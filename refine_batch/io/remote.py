@@ -61,6 +61,8 @@ def _new_filesystem(uri: str, protocol: str, s3_endpoint: str | None) -> fsspec.
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol == "s3":
         options |= _s3_options(s3_endpoint)
+    elif is_http(uri):
+        options |= _http_options()
     try:
         return fsspec.filesystem(protocol, **options)
     except (ImportError, ValueError, TypeError) as error:
@@ -100,6 +102,13 @@ def _s3_options(endpoint: str | None) -> dict[str, Any]:
     return options
 
 
+def _http_options() -> dict[str, Any]:
+    from aiohttp import ClientTimeout
+
+    # Without these a server that accepts and then says nothing is waited for five minutes.
+    return {"client_kwargs": {"timeout": ClientTimeout(None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)}}
+
+
 def key_of(uri: str) -> str:
     """The path that fsspec's file systems take."""
     return uri if is_http(uri) else strip_protocol(uri)
@@ -110,11 +119,11 @@ def read(uri: str, endpoint: str | None, limit: int | None = None) -> bytes | No
     fs = filesystem(uri, endpoint)
     if scheme(uri) == "s3":
         return fsspec.asyn.sync(fs.loop, _get_object, fs, key_of(uri), {}, limit)
+    if is_http(uri):
+        return fsspec.asyn.sync(fs.loop, _get_page, fs, uri, limit)
     if limit is None:
         return fs.cat_file(key_of(uri))
-    # A server may ignore a range and send everything; a stream is simply not read any further.
-    options = {"block_size": 0} if is_http(uri) else {}
-    with fs.open(key_of(uri), "rb", **options) as file:
+    with fs.open(key_of(uri), "rb") as file:
         data = file.read(limit + 1)
     return data if len(data) <= limit else None
 
@@ -126,6 +135,8 @@ def read_range(uri: str, endpoint: str | None, start: int, end: int) -> bytes:
         data = fsspec.asyn.sync(fs.loop, _get_object, fs, key_of(uri), {"Range": f"bytes={start}-{end - 1}"}, None)
     else:
         data = fs.cat_file(key_of(uri), start=start, end=end)
+        if len(data) > end - start:
+            data = data[start:end]  # a web server that knows no ranges sends everything
     if len(data) != end - start:
         raise EOFError(f"{len(data)} bytes came of {end - start}")
     return data
@@ -143,6 +154,22 @@ async def _get_object(fs, path: str, options: dict[str, str], limit: int | None)
         return await answer["Body"].read()
     finally:
         answer["Body"].close()
+
+
+async def _get_page(fs, url: str, limit: int | None) -> bytes | None:
+    # Not fsspec's stream, which asks for the size first and takes any failure to tell it for a file that is not there.
+    session = await fs.set_session()
+    async with session.get(fs.encode_url(url), **fs.kwargs) as answer:
+        fs._raise_not_found_for_status(answer, url)
+        if limit is None:
+            return await answer.read()
+        chunks, left = [], limit
+        async for chunk in answer.content.iter_any():
+            chunks.append(chunk)
+            left -= len(chunk)
+            if left < 0:
+                return None
+        return b"".join(chunks)
 
 
 def write(uri: str, endpoint: str | None, data: bytes) -> None:
@@ -206,6 +233,8 @@ def delete(uris: list[str], endpoint: str | None) -> None:
 def info(uri: str, endpoint: str | None) -> dict[str, Any]:
     """fsspec's entry of one file, on S3 with one request."""
     fs = filesystem(uri, endpoint)
+    if is_http(uri):
+        return _page_info(fs, uri)
     if scheme(uri) != "s3":
         return fs.info(key_of(uri))
     bucket, key, version = fs.split_path(key_of(uri))
@@ -213,6 +242,20 @@ def info(uri: str, endpoint: str | None) -> dict[str, Any]:
         raise FileNotFoundError(uri)
     answer = _call(fs, "head_object", Bucket=bucket, Key=key, **({"VersionId": version} if version else {}))
     return {"ETag": answer.get("ETag"), "LastModified": answer.get("LastModified"), "size": answer["ContentLength"]}
+
+
+def _page_info(fs, url: str) -> dict[str, Any]:
+    """fsspec's entry of a page; it says "no such file" of whatever goes wrong, a refused connection too."""
+    try:
+        return fs.info(url)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if isinstance(cause, Exception) and getattr(cause, "status", None) not in _GONE:
+            raise cause from None
+        raise
+
+
+_GONE = (404, 410)
 
 
 def find(folder: str, endpoint: str | None, starting_with: str = "") -> list[dict[str, Any]]:

@@ -87,6 +87,11 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO
 
 
+def refused(error: BaseException) -> bool:
+    """Whether a server answered that it will not let this request through."""
+    return _answer(error)[0] in (401, 403)
+
+
 def _answer(error: BaseException) -> tuple[int | None, str | None]:
     """HTTP status and S3 error code behind an exception, where a server answered at all."""
     for candidate in (error, error.__cause__):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from refine_batch.errors import RefineBatchError
 from refine_batch.io import local, remote
-from refine_batch.io.retry import retrying
+from refine_batch.io.retry import refused, retrying
 from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve, user_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AccessDeniedError",
     "FileTooLargeError",
+    "NotAFileError",
     "Stamp",
     "Storage",
     "StorageError",
@@ -48,6 +49,10 @@ class StorageError(RefineBatchError, OSError):
 
 class AccessDeniedError(StorageError):
     """The store is there and works, but refuses."""
+
+
+class NotAFileError(StorageError):
+    """There is something else in the file's place: a folder, a pipe, a device."""
 
 
 class FileTooLargeError(StorageError):
@@ -126,12 +131,14 @@ class Storage:
         if self.local:
             return cast(BinaryIO, _guarded("read", uri, lambda: open(uri, "rb")))
         if size is None:
-            size = int(_guarded("read", uri, lambda: remote.info(uri, self.s3_endpoint))["size"])
+            size = _guarded("read", uri, lambda: remote.info(uri, self.s3_endpoint)).get("size")
+        if size is None:
+            return io.BytesIO(self.read(path))  # web servers need not say
 
         def read_range(start: int, end: int) -> bytes:
             return _guarded("read", uri, lambda: remote.read_range(uri, self.s3_endpoint, start, end))
 
-        reader = remote.RangeReader(read_range, size)
+        reader = remote.RangeReader(read_range, int(size))
         return cast(BinaryIO, io.BufferedReader(reader, buffer) if buffer else reader)
 
     def write(self, path: str, data: bytes) -> None:
@@ -259,7 +266,7 @@ def stamp(uri: str, *, s3_endpoint: str | None = None) -> Stamp:
 def _stat_file(path: str) -> os.stat_result:
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise StorageError(f"{path} is a folder or a device, not a file")  # a pipe would block for ever
+        raise NotAFileError(f"{path} is a folder or a device, not a file")  # a pipe would block for ever
     return status
 
 
@@ -288,10 +295,15 @@ def _guarded(verb: str, uri: str, operation: Callable[[], T]) -> T:
 def failure(verb: str, uri: str, error: Exception) -> Exception:
     """A store's failure as an error for people: FileNotFoundError, AccessDeniedError or StorageError."""
     bucket_is_missing = "bucket does not exist" in str(error)
-    if isinstance(error, FileNotFoundError) and verb != "write" and not bucket_is_missing:
+    if _says_absent(error) and verb != "write" and not bucket_is_missing:
         return FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri))
-    kind = AccessDeniedError if isinstance(error, PermissionError) else StorageError
+    kind = AccessDeniedError if isinstance(error, PermissionError) or refused(error) else StorageError
     return kind(f"cannot {verb} {redact_uri(uri)}: {_reason(error, uri)}")
+
+
+def _says_absent(error: Exception) -> bool:
+    names_nothing = (errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+    return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno in names_nothing)
 
 
 def _reason(error: Exception, uri: str) -> str:

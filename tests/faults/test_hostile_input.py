@@ -111,7 +111,7 @@ def write_hostile_files(folder: Path, elsewhere: str) -> dict[str, tuple[dict[st
         "bomb": ({"image_uri": "bomb.png"}, "image_too_large"),
         "torn": ({"image_uri": "torn.png"}, "image_broken"),
         "gif": ({"image_uri": "picture.gif"}, "image_broken"),
-        "folder": ({"mesh_uri": "folder.obj"}, "storage"),
+        "folder": ({"mesh_uri": "folder.obj"}, "missing_file"),
         "no-file": ({"mesh_uri": "nowhere.obj"}, "missing_file"),
         "secret": ({"mesh_uri": f"{secret}/mesh.obj?X-Amz-Signature=abcdef0123"}, "missing_file"),
         "nan-camera": ({"azimuth": "nan"}, "camera_invalid"),
