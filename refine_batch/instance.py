@@ -106,6 +106,8 @@ class Instance:
         Of this first view, as of any `PictureView`.
     views
         Further views of the same object.
+    notes
+        What was left out of the input or understood in one of several ways, a sentence each; kept in the result.
     """
 
     instance_id: str
@@ -121,6 +123,7 @@ class Instance:
     depth: Depth | None = None
     normals: np.ndarray | None = None
     views: tuple[PictureView, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,8 @@ class RefinedInstance:
     otherwise, and always its coordinates; it is the coarse mesh itself where `status` is `kept` (with `kept_reason`)
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
     returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
-    loss over the steps. `camera` and `symmetry_axis` are those that were used.
+    loss over the steps. `camera` and `symmetry_axis` are those that were used. `notes` are the instance's own and what
+    was found in preparing it.
     """
 
     instance_id: str
@@ -172,6 +176,7 @@ class RefinedInstance:
     error_message: str | None = None
     preparation: str | None = None
     symmetry_axis: SymmetryAxis | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def loss_total(self) -> float | None:

@@ -1,5 +1,6 @@
 """A fingerprint changes exactly when something does that the result depends on."""
 
+import json
 from dataclasses import asdict, replace
 
 import pyarrow as pa
@@ -7,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, NUMBERS, URIS
-from refine_batch.dataset.fingerprint import fingerprint, fingerprints, key
+from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS, URIS
+from refine_batch.dataset.fingerprint import fingerprints, key
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
 
@@ -21,6 +22,9 @@ class FixedStamps:
 
     def stamps(self, uris):
         return pa.array([None if u is None else self.known.get(u, "s" + u) for u in uris.to_pylist()], pa.string())
+
+    def contents(self, uris):
+        return [None] * len(uris)
 
 
 def batch_of(*rows: ManifestRow) -> pa.RecordBatch:
@@ -38,8 +42,8 @@ rows = st.builds(
     instance_id=st.text(st.characters(codec="utf-8"), max_size=5),
     **{n: texts.filter(lambda u: u is None or ("?" not in u and "@" not in u)) for n in URIS},
     **dict.fromkeys(NUMBERS, numbers),
-    symmetry_axis=texts,
-    category=texts,
+    **{n: st.none() | st.lists(st.floats(allow_nan=False), min_size=1, max_size=3).map(tuple) for n in LISTS},
+    **dict.fromkeys(("symmetry_axis", "category", "camera_axes", "depth_kind", "normals_axes", "views"), texts),
 )
 
 
@@ -63,18 +67,38 @@ def test_every_column_counts(row, column, other):
 @given(st.lists(rows, max_size=5))
 @settings(max_examples=50, deadline=None)
 def test_a_batch_is_its_rows(some):
-    stamps = {u: "s" + u for row in some for n in URIS if (u := getattr(row, n)) is not None}
     together = fingerprints(batch_of(*some), "c", FixedStamps()).to_pylist()
-    assert together == [fingerprint(row, "c", stamps) for row in some]
+    assert together == [one(row) for row in some]
     assert all(len(f) == 32 and set(f) <= set("0123456789abcdef") for f in together)
 
 
 ROW = ManifestRow("0146", "/m.obj", "/i.png", "/k.png", 1.0, 2.0, 3.0, ground_truth_uri="/g.obj")
+MORE = replace(ROW, ignore_uri="/o.png", depth_uri="/d.npy", normals_uri="/n.png", views_uri="/v.json")
 
 
 @pytest.mark.parametrize("column", URIS)
 def test_files_count(column):
-    assert one(ROW) != one(ROW, stamps={getattr(ROW, column): "another"})
+    assert one(MORE) != one(MORE, stamps={getattr(MORE, column): "another"})
+
+
+@pytest.mark.parametrize("key", ["image_uri", "mask_uri", "ignore_uri", "depth_uri", "normals_uri"])
+def test_files_of_further_views_count(key, tmp_path):
+    views = [{"azimuth": 1}, {key: "/further.png"}]
+    row = replace(ROW, views=json.dumps(views))
+    assert one(row) != one(row, stamps={"/further.png": "another"})
+    listed = tmp_path / "views.json"
+    listed.write_text(json.dumps([{key: "further.png"}]))
+    (tmp_path / "further.png").write_text("one")
+    row = replace(ROW, views_uri=str(listed))
+    before = fingerprints(batch_of(row), "c", InputStamper())
+    assert fingerprints(batch_of(row), "c", InputStamper()) == before
+    (tmp_path / "further.png").write_text("another")
+    assert fingerprints(batch_of(row), "c", InputStamper()) != before
+
+
+def test_columns_that_came_later_leave_rows_without_them_as_they_were():
+    fuller = replace(ROW, instance_id="b", **{n: (1.0,) if n in LISTS else 1.0 if n in NUMBERS else "x" for n in LATER})
+    assert fingerprints(batch_of(ROW, fuller), "c", FixedStamps())[0].as_py() == one(ROW)
 
 
 def test_configuration_counts():

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from refine_batch.dataset.row import ManifestRow
     from refine_batch.dataset.stamps import InputStamper
 
-FILES = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
 READERS = 8
 
 
@@ -112,11 +111,12 @@ def examine(manifest: Manifest, *, deep: bool = False, limit: int | None = None)
 
 def _missing_files(batch: pa.RecordBatch, stamper: InputStamper) -> dict[int, list[tuple[str, str]]]:
     """By row of the batch: (column, redacted URI) of each file that is not there."""
+    from refine_batch.dataset.columns import URIS
     from refine_batch.dataset.stamps import MISSING
     from refine_batch.io.storage import redact
 
     missing: dict[int, list[tuple[str, str]]] = {}
-    for column in FILES:
+    for column in URIS:
         uris = batch.column(column)
         for i, stamp in enumerate(stamper.stamps(uris).to_pylist()):
             if stamp == MISSING:

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refine_batch.dataset.nested import check_list_type, coerce_lists, views_as_text
 from refine_batch.errors import UsageError
 from refine_batch.io.uri import is_absolute, redact, resolve
 
 CAMERA = ("azimuth", "elevation", "distance")
-NUMBERS = (*CAMERA, "fov", "roll", "offset_x", "offset_y")
-URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
+CAMERA_NUMBERS = (*CAMERA, "fov", "roll", "offset_x", "offset_y")
+NUMBERS = (*CAMERA_NUMBERS, "camera_error_degrees", "camera_error_distance", "depth_scale")
+LISTS = ("intrinsics", "extrinsics")
+URIS = (
+    "mesh_uri", "image_uri", "mask_uri", "ground_truth_uri", "ignore_uri", "depth_uri", "normals_uri", "views_uri",
+)  # fmt: skip
+# Further views, as the JSON text of a list of objects, however the manifest wrote them.
+VIEWS = "views"
 # The camera's columns may hold nulls but must be there: a manifest whose "azimut" is misspelt must not run as one
 # whose cameras are unknown.
 REQUIRED = ("instance_id", "mesh_uri", "image_uri", *CAMERA)
@@ -25,15 +32,23 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field(n, pa.string(), nullable=n != "instance_id")
         for n in ("instance_id", "mesh_uri", "image_uri", "mask_uri")
     ]
-    + [pa.field(n, pa.float64()) for n in NUMBERS]
+    + [pa.field(n, pa.float64()) for n in CAMERA_NUMBERS]
     + [pa.field(n, pa.string()) for n in ("symmetry_axis", "ground_truth_uri", "category")]
+    + [pa.field(n, pa.list_(pa.float64())) for n in LISTS]
+    + [pa.field(n, pa.float64()) for n in NUMBERS if n not in CAMERA_NUMBERS]
+    + [pa.field(n, pa.string()) for n in ("camera_axes", "ignore_uri", "depth_uri", "depth_kind")]
+    + [pa.field(n, pa.string()) for n in ("normals_uri", "normals_axes", VIEWS, "views_uri")]
 )
+# Columns that a manifest of the first version did not know. A row that leaves them empty has the fingerprint that it
+# had then.
+LATER = tuple(MANIFEST_SCHEMA.names[MANIFEST_SCHEMA.names.index("category") + 1 :])
 
 
 def check_names(names: Sequence[str], where: str) -> None:
     """Raise UsageError unless the required columns are there, each column once."""
     unknown = [n for n in names if n not in MANIFEST_SCHEMA.names]
-    missing = [n for n in REQUIRED if n not in names]
+    required = [n for n in REQUIRED if n not in CAMERA] if "extrinsics" in names else REQUIRED
+    missing = [n for n in required if n not in names]
     if missing:
         raise UsageError(f"{where} has no column {missing[0]}{_hint(missing, unknown, names)}")
     repeated = next((n for i, n in enumerate(names) if n in names[:i] and n in MANIFEST_SCHEMA.names), None)
@@ -61,6 +76,9 @@ def check_type(name: str, dtype: pa.DataType, where: str) -> None:
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     if pa.types.is_null(dtype) or text or (number and name in NUMBERS):
         return
+    if name in LISTS or name == VIEWS:
+        check_list_type(name, dtype, where, views=name == VIEWS)
+        return
     wanted = "numbers" if name in NUMBERS else "text"
     why = " (as a number it would have lost its leading zeros)" if name == "instance_id" and number else ""
     raise UsageError(f"{where}: column {name} must hold {wanted}, not {dtype}{why}")
@@ -72,6 +90,10 @@ def coerce(name: str, array: pa.Array, first_row: int, where: str) -> pa.Array:
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     _check_text(name, array, first_row, where)
+    if name in LISTS:
+        return coerce_lists(name, array, first_row, where)
+    if name == VIEWS and not _is_text(array.type):
+        return views_as_text(array)
     if name not in NUMBERS:
         text = array.cast(pa.string())
         return text if name == "instance_id" else _empty_to_null(text)

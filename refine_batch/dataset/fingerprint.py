@@ -6,18 +6,18 @@ of its files (told by ETag, else by size and time, else by content), the configu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, NUMBERS, URIS
+from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_hex
-from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
+from refine_batch.dataset.views import resolve_views, view_uris
+from refine_batch.io.uri import parent
 
 # Raised when what is hashed, or how, changes: every row is then refined again.
 _RULE = "1"
@@ -25,15 +25,23 @@ _NULL = "~"
 
 
 def fingerprints(batch: pa.RecordBatch, config_hash: str, stamper: InputStamper) -> pa.StringArray:
-    """32 hex digits per row of a manifest batch: every known column, the stamps of its files and `config_hash`."""
-    return _fingerprints(batch, config_hash, {name: stamper.stamps(batch.column(name)) for name in URIS})
+    """32 hex digits per row of a manifest batch: every known column, the stamps of its files and `config_hash`.
 
-
-def fingerprint(row: ManifestRow, config_hash: str, stamps: Mapping[str, str]) -> str:
-    """The same for one row; `stamps` maps its absolute URIs to their stamps."""
-    batch = pa.RecordBatch.from_pylist([asdict(row)], schema=MANIFEST_SCHEMA)
-    columns = {n: pa.array([None if (u := getattr(row, n)) is None else stamps[u]], pa.string()) for n in URIS}
-    return _fingerprints(batch, config_hash, columns)[0].as_py()
+    The files of further views count like the row's own, those that a JSON file of views names too.
+    """
+    fields = [_framed(pa.array([text] * batch.num_rows, pa.string())) for text in (_RULE, config_hash)]
+    for name in MANIFEST_SCHEMA.names:
+        column = batch.column(name)
+        if name in LATER:
+            if column.null_count < len(column):
+                fields.append(_later(name, column, stamper))
+        elif name in NUMBERS:
+            fields.append(_framed(_bits(column)))
+        elif name in URIS:
+            fields += [_framed(_lasting(column)), _framed(stamper.stamps(column))]
+        else:
+            fields.append(_framed(column))
+    return hash_hex(pc.binary_join_element_wise(*fields, ""))
 
 
 def key(instance_id: str, fingerprint: str) -> bytes:
@@ -41,17 +49,37 @@ def key(instance_id: str, fingerprint: str) -> bytes:
     return blake2b(f"{fingerprint}\x00{instance_id}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _fingerprints(batch: pa.RecordBatch, config_hash: str, stamps: Mapping[str, pa.Array]) -> pa.StringArray:
-    fields = [_framed(pa.array([text] * batch.num_rows, pa.string())) for text in (_RULE, config_hash)]
-    for name in MANIFEST_SCHEMA.names:
-        column = batch.column(name)
-        if name in NUMBERS:
-            fields.append(_framed(_bits(column)))
-        elif name in URIS:
-            fields += [_framed(_lasting(column)), _framed(stamps[name])]
-        else:
-            fields.append(_framed(column))
-    return hash_hex(pc.binary_join_element_wise(*fields, ""))
+def _later(name: str, column: pa.Array, stamper: InputStamper) -> pa.Array:
+    """A column that the first manifests did not have, with its name; nothing where a row leaves it empty."""
+    if name in LISTS:
+        values = [_framed(_list_bits(column))]
+    elif name in NUMBERS:
+        values = [_framed(_bits(column))]
+    elif name == VIEWS:
+        values = [_framed(column), _framed(_view_stamps(column.to_pylist(), stamper))]
+    elif name in URIS:
+        values = [_framed(_lasting(column)), _framed(stamper.stamps(column))]
+        if name == "views_uri":
+            values.append(_framed(_view_stamps(_view_files(column, stamper), stamper)))
+    else:
+        values = [_framed(column)]
+    joined = pc.binary_join_element_wise(f"{name}=", *values, "")
+    return pc.if_else(column.is_null(), pa.scalar("", pa.string()), joined)
+
+
+def _view_files(uris: pa.Array, stamper: InputStamper) -> list[str | None]:
+    """Text of each JSON file of views, its URIs absolute; None where it cannot be read: its row will say why."""
+    found = zip(uris.to_pylist(), stamper.contents(uris.to_pylist()), strict=True)
+    return [
+        None if data is None else resolve_views(data.decode("utf-8", "replace"), parent(uri)) for uri, data in found
+    ]
+
+
+def _view_stamps(texts: Sequence[str | None], stamper: InputStamper) -> pa.Array:
+    """Stamps of all the files that each row's views name."""
+    named = [[] if text is None else view_uris(text) for text in texts]
+    stamps = iter(stamper.stamps(pa.array([uri for uris in named for uri in uris], pa.string())).to_pylist())
+    return pa.array([" ".join(next(stamps) for _ in uris) for uris in named], pa.string())
 
 
 def _framed(text: pa.Array) -> pa.Array:
@@ -66,6 +94,11 @@ def _bits(numbers: pa.Array) -> pa.Array:
     values = np.where(np.isnan(values), np.nan, values)
     text = pa.array(values.view(np.int64)).cast(pa.string())
     return pc.if_else(numbers.is_null(), pa.scalar(None, pa.string()), text)
+
+
+def _list_bits(lists: pa.Array) -> pa.Array:
+    bits = pa.ListArray.from_arrays(lists.offsets, _bits(lists.values))
+    return pc.binary_join(bits, ",")
 
 
 def _lasting(uris: pa.Array) -> pa.Array:

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, NUMBERS, URIS, absolute, ignored
+from refine_batch.dataset.columns import LISTS, MANIFEST_SCHEMA, NUMBERS, URIS, VIEWS, absolute, ignored
 from refine_batch.dataset.hashing import hash_text
 from refine_batch.dataset.readers import CsvReader, JsonLinesReader, ParquetReader
 from refine_batch.dataset.row import ManifestRow
+from refine_batch.dataset.views import resolve_views
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Stamp, Storage, StorageError, StoredFile, stamp
 from refine_batch.io.uri import is_local, normalise, parent, redact_uri
@@ -85,8 +86,16 @@ class Manifest:
         names = list(MANIFEST_SCHEMA.names if columns is None else columns)
         for batch in self.reader.batches(names):
             if batch.num_rows:
-                arrays = [absolute(batch.column(n), self.folder) if n in URIS else batch.column(n) for n in names]
+                arrays = [self._absolute(n, batch.column(n)) for n in names]
                 yield pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+    def _absolute(self, name: str, column: pa.Array) -> pa.Array:
+        if name in URIS:
+            return absolute(column, self.folder)
+        if name == VIEWS and column.null_count < len(column):
+            texts = [None if text is None else resolve_views(text, self.folder) for text in column.to_pylist()]
+            return pa.array(texts, pa.string())
+        return column
 
     def check_ids(self) -> int:
         """Stream once through everything that would stop a run; the number of rows.
@@ -98,7 +107,7 @@ class Manifest:
             `batches` refuses.
         """
         # Parquet's types are known from its footer, but numbers kept as text have to be read to be known as such.
-        columns = ("instance_id", *NUMBERS) if isinstance(self.reader, ParquetReader) else MANIFEST_SCHEMA.names
+        columns = ("instance_id", *NUMBERS, *LISTS) if isinstance(self.reader, ParquetReader) else MANIFEST_SCHEMA.names
         hashes: list[np.ndarray] = []
         rows = 0
         for batch in self.reader.batches(columns):

@@ -19,7 +19,17 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, NUMBERS, check_names, check_type, coerce, parse_number
+from refine_batch.dataset.columns import (
+    LISTS,
+    MANIFEST_SCHEMA,
+    NUMBERS,
+    VIEWS,
+    check_names,
+    check_type,
+    coerce,
+    parse_number,
+)
+from refine_batch.dataset.nested import parse_list, view_text
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.io.uri import redact, redact_uri
@@ -193,6 +203,11 @@ class JsonLinesReader:
         if name in NUMBERS:
             values = [parse_number(name, row.get(name), number, self._where) for number, row in chunk]
             return pa.array(values, pa.float64())
+        if name in LISTS:
+            lists = [parse_list(name, row.get(name), number, self._where) for number, row in chunk]
+            return pa.array(lists, pa.list_(pa.float64()))
+        if name == VIEWS:
+            chunk = [(number, {name: view_text(row.get(name))}) for number, row in chunk]
         for number, row in chunk:
             value = row.get(name)
             if value is not None and not isinstance(value, str):

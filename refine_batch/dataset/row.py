@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_batch.dataset.columns import CAMERA, NUMBERS, URIS
-from refine_batch.errors import ErrorKind, InstanceError, UsageError
-from refine_batch.io.uri import normalise, redact
+from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS, LISTS, URIS
+from refine_batch.dataset.picture_row import picture_problem, uri_problem
+from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.io.uri import redact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +20,10 @@ SYMMETRY_AXES = ("x", "y", "z", "none")
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One row of a manifest, its URIs absolute. Angles in degrees, `distance` in object units, offsets in NDC."""
+    """One row of a manifest, its URIs absolute. Angles in degrees, `distance` in object units, offsets in NDC.
+
+    `intrinsics` are in pixels of the image file; `views` is JSON text that `views.parse_views` reads.
+    """
 
     instance_id: str
     mesh_uri: str | None
@@ -36,17 +39,32 @@ class ManifestRow:
     symmetry_axis: str | None = None
     ground_truth_uri: str | None = None
     category: str | None = None
+    intrinsics: tuple[float, ...] | None = None
+    extrinsics: tuple[float, ...] | None = None
+    camera_error_degrees: float | None = None
+    camera_error_distance: float | None = None
+    depth_scale: float | None = None
+    camera_axes: str | None = None
+    ignore_uri: str | None = None
+    depth_uri: str | None = None
+    depth_kind: str | None = None
+    normals_uri: str | None = None
+    normals_axes: str | None = None
+    views: str | None = None
+    views_uri: str | None = None
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch, index: int) -> ManifestRow:
         """Row `index` of a batch of `Manifest.batches()`."""
-        return cls(**{name: batch.column(i)[index].as_py() for i, name in enumerate(batch.schema.names)})
+        values = {name: batch.column(i)[index].as_py() for i, name in enumerate(batch.schema.names)}
+        return cls(**values | {name: tuple(values[name]) for name in LISTS if values.get(name) is not None})
 
     def camera(self) -> Camera | UnknownCamera:
-        """The camera; what is known of it where azimuth, elevation or distance is null and has to be estimated."""
+        """The camera by its angles; what is known of it where one of them or the distance is null and has to be
+        estimated. Matrices need the picture's size: see `picture_row.picture_camera`."""
         from refine_batch.cameras.camera import Camera, UnknownCamera
 
-        known = {name: getattr(self, name) for name in NUMBERS if getattr(self, name) is not None}
+        known = {name: getattr(self, name) for name in CAMERA_NUMBERS if getattr(self, name) is not None}
         return Camera(**known) if all(name in known for name in CAMERA) else UnknownCamera(**known)
 
     def axis(self) -> str | None:
@@ -56,39 +74,35 @@ class ManifestRow:
     def problem(self) -> InstanceError | None:
         """What makes this row unusable, before any of its files is looked at; None where nothing does.
 
-        ROW_INVALID for an empty mesh_uri or image_uri, a URI that means nothing or an unknown symmetry_axis,
-        CAMERA_INVALID for a number that is NaN, infinite or out of range.
+        ROW_INVALID for an empty mesh_uri or image_uri, a URI that means nothing, an unknown word or views that are not
+        a list of such, CAMERA_INVALID for a number that is NaN, infinite or out of range; the message names the view.
         """
         name = f"instance {redact(self.instance_id)!r}"
+        for column in ("mesh_uri", "image_uri"):
+            if getattr(self, column) is None:
+                return InstanceError(ErrorKind.ROW_INVALID, f"{name}: {column} is empty")
         for column in URIS:
-            uri = getattr(self, column)
-            if uri is None:
-                if column in ("mesh_uri", "image_uri"):
-                    return InstanceError(ErrorKind.ROW_INVALID, f"{name}: {column} is empty")
-                continue
-            try:
-                normalise(uri)
-            except UsageError as error:
-                return InstanceError(ErrorKind.ROW_INVALID, f"{name}: {column}: {error}")
+            found = uri_problem(column, getattr(self, column), name)
+            if found is not None:
+                return found
         if self.axis() not in (None, *SYMMETRY_AXES):
             shown = redact(self.axis() or "")[:40]
             return InstanceError(
                 ErrorKind.ROW_INVALID,
                 f"{name}: symmetry_axis is {shown!r}; it must be x, y, z or none (or empty)",
             )
-        return self._camera_problem(name)
+        return picture_problem(self, name) or self._views_problem(name)
 
-    def _camera_problem(self, name: str) -> InstanceError | None:
-        for column in NUMBERS:
-            value = getattr(self, column)
-            if value is not None and not math.isfinite(value):
-                return InstanceError(
-                    ErrorKind.CAMERA_INVALID, f"{name}: {column} is {value}, not a number; leave it empty if unknown"
-                )
-        if self.distance is not None and self.distance <= 0:
-            return InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: distance is {self.distance:g}; it must be above 0")
-        if self.fov is not None and not 0 < self.fov < 180:
-            return InstanceError(
-                ErrorKind.CAMERA_INVALID, f"{name}: fov is {self.fov:g}°; it must be between 0 and 180"
-            )
-        return None
+    def _views_problem(self, name: str) -> InstanceError | None:
+        if self.views is None:
+            return None
+        if self.views_uri is not None:
+            return InstanceError(ErrorKind.ROW_INVALID, f"{name}: views and views_uri are both given; one is needed")
+        from refine_batch.dataset.views import parse_views
+
+        try:
+            views = parse_views(self.views, f"{name}: views")
+        except InstanceError as error:
+            return error
+        found = (view.problem(f"{name}: views[{i}]") for i, view in enumerate(views))
+        return next((problem for problem in found if problem is not None), None)

@@ -16,7 +16,7 @@ import pyarrow as pa
 from refine_batch.dataset.hashing import hash_text
 from refine_batch.errors import UsageError
 from refine_batch.io import remote
-from refine_batch.io.storage import AccessDeniedError, failure, fetch, stamp
+from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, failure, fetch, stamp
 from refine_batch.io.uri import normalise, parent, scheme
 
 MISSING = "missing"
@@ -32,6 +32,7 @@ _LIST_PER_WANTED = 10
 _LIST_AT_LEAST = 2000
 _CLIMB = 3
 _LONGEST_CONTENT = 1 << 30
+_LONGEST_LIST = 1 << 20
 
 
 class InputStamper:
@@ -77,6 +78,23 @@ class InputStamper:
                 for at, text in zip(chosen, some, strict=True):
                     found[at] = text
         return pa.array(found, pa.string()).take(encoded.indices)
+
+    def contents(self, uris: list[str | None]) -> list[bytes | None]:
+        """The bytes of files that name others, which count too; None where there is none or it cannot be read.
+
+        Raises
+        ------
+        StorageError
+            The store still fails after every retry.
+        """
+        with ThreadPoolExecutor(remote.CONNECTIONS) as pool:
+            return list(pool.map(self._content, uris))
+
+    def _content(self, uri: str | None) -> bytes | None:
+        try:
+            return None if uri is None else fetch(uri, s3_endpoint=self._endpoint, max_bytes=_LONGEST_LIST)
+        except (FileNotFoundError, FileTooLargeError, AccessDeniedError, UsageError):
+            return None
 
     def _each(self, uris: list[str], pool: ThreadPoolExecutor, place: str) -> Iterable[str]:
         return self._local(uris, pool) if place == "local" else pool.map(self._look, uris)

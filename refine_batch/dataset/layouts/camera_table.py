@@ -15,7 +15,7 @@ import numpy as np
 from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.cameras.conversions import from_colmap, from_opencv, from_opengl, from_pytorch3d
 from refine_batch.cameras.pinhole import Pinhole, Placement
-from refine_batch.dataset.columns import CAMERA, NUMBERS
+from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason
 from refine_batch.dataset.layouts.json_items import CutShortError, json_items
 from refine_batch.dataset.layouts.paths import IMAGE_SUFFIXES
@@ -62,12 +62,12 @@ class CameraTable:
     def look_at(self, stem: str) -> Camera:
         """The camera of a stem under the convention `look-at`. Raises LeftOutError."""
         entry = self._entry(stem)
-        values = [entry.get(n) for n in NUMBERS] if isinstance(entry, Mapping) else list(np.ravel(entry))
-        numbers = [self._number(stem, name, value) for name, value in zip(NUMBERS, values, strict=False)]
-        if len(values) > len(NUMBERS) or len(numbers) < 3 or None in numbers[:3]:
+        values = [entry.get(n) for n in CAMERA_NUMBERS] if isinstance(entry, Mapping) else list(np.ravel(entry))
+        numbers = [self._number(stem, name, value) for name, value in zip(CAMERA_NUMBERS, values, strict=False)]
+        if len(values) > len(CAMERA_NUMBERS) or len(numbers) < 3 or None in numbers[:3]:
             missing = f"needs {', '.join(CAMERA)}"
             raise LeftOutError(Reason.CAMERA_MISSING, f"{self._name}: the entry of {stem} {missing}")
-        camera = UnknownCamera(**{n: v for n, v in zip(NUMBERS, numbers, strict=False) if v is not None}).known(
+        camera = UnknownCamera(**{n: v for n, v in zip(CAMERA_NUMBERS, numbers, strict=False) if v is not None}).known(
             0.0, 0.0, 1.0
         )
         try:
@@ -145,7 +145,7 @@ class CameraTable:
         if key is None or missing:
             what = f"no column {missing[0]}" if missing else f"none of the columns {', '.join(_KEYS)}"
             raise UsageError(f"--cameras {self._name} has {what}; it has {', '.join(map(repr, names)) or 'no header'}")
-        columns = [name for name in NUMBERS if name in names]
+        columns = [name for name in CAMERA_NUMBERS if name in names]
         try:
             for row in sheet:
                 if row.get("category"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import os
 import secrets
 import tempfile
@@ -16,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, URIS
+from refine_batch.dataset.columns import LATER, MANIFEST_SCHEMA, URIS
 from refine_batch.dataset.layouts.entry import LeftOut, Row
 from refine_batch.errors import RefineBatchError
 from refine_batch.io.storage import Storage, failure
@@ -51,11 +52,18 @@ def whole_file(uri: str, s3_endpoint: str | None = None) -> Iterator[BinaryIO]:
 
 
 class ManifestWriter:
-    """Rows into a Parquet or CSV stream. URIs inside `folder` become relative, so that the whole can be moved."""
+    """Rows into a Parquet or CSV stream. URIs inside `folder` become relative, so that the whole can be moved.
+
+    `extra` are the columns besides those that every manifest has; in CSV lists become JSON text.
+    """
 
     def __init__(self, sink: BinaryIO, folder: Storage, extra: Sequence[pa.Field], *, parquet: bool):
         self.rows = 0
-        self._schema = pa.schema([*MANIFEST_SCHEMA, *extra])
+        fields = [*(field for field in MANIFEST_SCHEMA if field.name not in LATER), *extra]
+        self._lists = () if parquet else tuple(field.name for field in fields if pa.types.is_list(field.type))
+        self._schema = pa.schema(
+            [pa.field(field.name, pa.string()) if field.name in self._lists else field for field in fields]
+        )
         self._folder = folder.uri.rstrip("/") + "/"
         self._waiting: list[dict] = []
         self._writer = (
@@ -69,6 +77,7 @@ class ManifestWriter:
         for name in URIS:
             if values.get(name):
                 values[name] = self._relative(values[name])
+        values |= {name: json.dumps(list(values[name])) for name in self._lists if values.get(name) is not None}
         self._waiting.append(values)
         self.rows += 1
         if len(self._waiting) >= BATCH_ROWS:
