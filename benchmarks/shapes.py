@@ -32,7 +32,7 @@ import statistics
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -335,8 +335,17 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    arguments = parser().parse_args()
+def outcomes(work: Callable[[Job], list[dict]], todo: list[Job], processes: int) -> Iterator[list[dict]]:
+    """In whatever order they are ready."""
+    if processes == 1:
+        yield from map(work, todo)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(work, todo)
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = parser().parse_args(words)
     old = arguments.out.read_text().splitlines() if arguments.out and arguments.out.exists() else []
     lines = [json.loads(text) for text in old]
     if arguments.summary:
@@ -368,13 +377,12 @@ def main() -> None:
     asked = list(jobs(paths, settings, arguments.seeds, kinds))
     todo = list(left(asked, {key(line) for line in lines}))
     work = partial(measured, device=arguments.device, meshes=arguments.meshes)
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-        for number, found in enumerate(pool.imap_unordered(work, todo), 1):
-            lines += found
-            if arguments.out:
-                with arguments.out.open("a") as file:
-                    file.writelines(json.dumps(line) + "\n" for line in found)
-            print(f"\r{number}/{len(todo)} {found[0]['setting']} {found[0]['shape']}", end="\033[K", file=sys.stderr)
+    for number, found in enumerate(outcomes(work, todo, arguments.jobs), 1):
+        lines += found
+        if arguments.out:
+            with arguments.out.open("a") as file:
+                file.writelines(json.dumps(line) + "\n" for line in found)
+        print(f"\r{number}/{len(todo)} {found[0]['setting']} {found[0]['shape']}", end="\033[K", file=sys.stderr)
     print(file=sys.stderr)
     wanted = {k for _, keys in asked for k in keys}
     print("\n".join(tables([line for line in lines if key(line) in wanted])))

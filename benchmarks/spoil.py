@@ -26,6 +26,8 @@ FACES = 3000
 GRID = 32
 # Cells at each end of the grid that the object does not reach.
 MARGIN = 2
+# How full a cell counts of which only the middle lies outside. At 0 legs and handles are lost, at 1 all is fat.
+THIN = 0.7
 
 
 @wp.kernel(enable_backward=False)
@@ -38,7 +40,7 @@ def inside_kernel(body: wp.uint64, points: wp.array[wp.vec3], inside: wp.array[w
 
 def grid(truth: Mesh, camera: Camera, random: np.random.Generator) -> Mesh:
     """Occupancy on a 32³ grid, blurred, marching cubes: thin parts fattened or gone, details lost."""
-    filled = ndimage.gaussian_filter(occupancy(truth).astype(np.float32), random.uniform(0.7, 1.1))
+    filled = ndimage.gaussian_filter(occupancy(truth), random.uniform(0.7, 1.1))
     # Low enough to leave something of an object that is thin everywhere.
     level = min(random.uniform(0.35, 0.5), 0.5 * float(filled.max()))
     field = wp.array(np.pad(filled, 1), dtype=wp.float32, device="cpu")
@@ -48,7 +50,7 @@ def grid(truth: Mesh, camera: Camera, random: np.random.Generator) -> Mesh:
 
 
 def occupancy(mesh: Mesh) -> np.ndarray:
-    """(32, 32, 32) bool: a cell's middle lies inside by the winding number, or the surface passes through the cell.
+    """(32, 32, 32) float: 1 where a cell's middle lies inside by the winding number, else `THIN` where surface passes.
 
     The box is centred on the origin, its cells but for `MARGIN` at each end span an extent of 1.
     """
@@ -65,9 +67,10 @@ def occupancy(mesh: Mesh) -> np.ndarray:
     queries = wp.array(points.astype(np.float32), dtype=wp.vec3, device="cpu")
     wp.launch(inside_kernel, dim=len(points), inputs=[body.id, queries, inside], device="cpu")
     filled = inside.numpy().reshape(GRID, GRID, GRID) > 0
-    touched = np.floor(sample_surface(mesh, 100_000, 0) * cells + GRID / 2).astype(int).clip(0, GRID - 1)
-    filled[tuple(touched.T)] = True
-    return filled
+    touched = np.zeros_like(filled)
+    surface = np.floor(sample_surface(mesh, 100_000, 0) * cells + GRID / 2).astype(int).clip(0, GRID - 1)
+    touched[tuple(surface.T)] = True
+    return np.where(filled, 1.0, THIN * touched)
 
 
 def warp(truth: Mesh, camera: Camera, random: np.random.Generator) -> Mesh:
