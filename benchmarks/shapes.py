@@ -19,7 +19,8 @@ size). `--trust DEGREES,SHARE` says with each instance how far its camera is to 
 The Chamfer distance is in place: both clouds in the object's own coordinates, scaled by what makes the true shape's
 largest extent 2, (mean d² + mean d²)·1000. `worse`: by more than 1 %. 2D IoU: at the camera that was used, and at the
 true one. `--guard on off` refines twice. `--out` keeps a line of JSON per instance; a run repeated with the same file
-goes on where it was. Options are those of RefineConfig, nested by dots, their values JSON or text.
+goes on where it was, as long as configuration and algorithm's version are the same: other code wants another file.
+Options are those of RefineConfig, nested by dots, their values JSON or text.
 """
 
 from __future__ import annotations

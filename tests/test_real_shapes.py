@@ -148,3 +148,43 @@ def test_grid_does_not_lose_a_sheet(benchmark):
     sheet = box(1.0, 0.8, 0.001)
     mesh = benchmark.KINDS["grid"](sheet, CAMERA, np.random.default_rng(0))
     np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), [1.0, 0.8, 0.05], atol=0.06)
+
+
+def test_options_are_nested(benchmark):
+    assert benchmark.nested(["steps=3", "large_steps.weights.depth=1e3", "symmetry_axis=auto"]) == {
+        "steps": 3,
+        "large_steps": {"weights": {"depth": 1000.0}},
+        "symmetry_axis": "auto",
+    }
+    with pytest.raises(SystemExit, match="key=value"):
+        benchmark.nested(["steps"])
+
+
+def test_a_run_goes_on_where_it_was(benchmark, tmp_path, capsys):
+    folder, out = tmp_path / "true", tmp_path / "lines.jsonl"
+    folder.mkdir()
+    (folder / "ball.ply").write_bytes(write_mesh(truth(), "ply"))
+    words = [str(folder), "--out", str(out), "--options", "steps=4", "symmetry_axis=none", "--size", "64"]
+    words += ["--camera-error", "5,0.1", "--meshes", str(tmp_path / "meshes")]
+    benchmark.main([*words, "--kinds", "warp"])
+    benchmark.main([*words, "--kinds", "warp", "good", "--guard", "on", "off"])
+    lines = [json.loads(text) for text in out.read_text().splitlines()]
+    assert sorted((line["kind"], line["setting"].count("no guard")) for line in lines) == [
+        *[("good", 0), ("good", 1), ("warp", 0), ("warp", 1)]
+    ]
+    assert all(line["degrees"][0] == pytest.approx(5.0) and line["status"] != "failed" for line in lines)
+    unguarded = next(line for line in lines if line["kind"] == "warp" and "no guard" in line["setting"])
+    assert unguarded["status"] == "refined"
+    assert unguarded["chamfer"][0] != unguarded["chamfer"][1]
+    assert len(list((tmp_path / "meshes").rglob("* refined.ply"))) == 4
+    capsys.readouterr()
+    benchmark.main(["--summary", "--out", str(out)])
+    shown = capsys.readouterr().out
+    assert shown.count("| warp | 1 |") == 2
+    assert shown.count("| all | 2 |") == 2
+    assert f"{unguarded['chamfer'][0]:.2f} → {unguarded['chamfer'][1]:.2f}" in shown
+
+
+def test_an_empty_folder_is_refused(benchmark, tmp_path):
+    with pytest.raises(SystemExit, match="no OBJ"):
+        benchmark.main([str(tmp_path)])
