@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
 ALGORITHM_VERSION = 6
@@ -25,7 +26,7 @@ def _between(start: float, end: float, share: float) -> float:
 
 
 class LossWeights(_Options):
-    """Weights of the six losses of REFINE (Leung et al., CVPRW 2022)."""
+    """Weights of the six losses of REFINE (Leung et al., CVPRW 2022), and of what stands beside them."""
 
     silhouette: float = Field(10.0, ge=0)
     displacement: float = Field(100.0, ge=0)
@@ -33,6 +34,11 @@ class LossWeights(_Options):
     normal_consistency: float = Field(10.0, ge=0)
     vertex_symmetry: float = Field(20.0, ge=0)
     image_symmetry: float = Field(80.0, ge=0)
+    camera: float = Field(
+        0.01, ge=0, description="Of the squared change of a camera that may be wrong, in standard deviations."
+    )
+    depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
+    normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
 
 
 class PaperOptions(_Options):
@@ -56,19 +62,9 @@ class PaperOptions(_Options):
     )
     symmetry_views: int = Field(1, ge=1, description="Azimuths of the image-symmetry loss; the authors use 1.")
     symmetry_bias: float = Field(0.0005, gt=0, description="b: what low symmetry confidence costs.")
-    rotate_views: bool = Field(
-        False,
-        description="Until iterates are compared (sigma_settled), render one pair of mirrored views a step, in "
-        "rotation, instead of all. Off: it changes results; see the measured saving in benchmarks/RESULTS.md.",
+    camera_learning_rate: float = Field(
+        0.01, gt=0, description="Of cameras that may be wrong, radians and logarithm of the distance, a step of Adam's."
     )
-    coarse_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="Share of the steps in which silhouettes are rendered at the low resolution. 0: none, it changes "
-        "results.",
-    )
-    coarse_size: float = Field(0.5, gt=0, le=1, description="The low resolution, as a share of the image size.")
     zero_start: bool = Field(
         True,
         description="Start the displacement head at zero, so that step 0 is the coarse mesh; its default start moves "
@@ -97,20 +93,13 @@ class PaperOptions(_Options):
             return self.sigma_end, True
         return _between(self.sigma, self.sigma_end, progress / self.sigma_settled), False
 
-    def coarse_at(self, progress: float) -> bool:
-        """Whether silhouettes are rendered at the low resolution after this share of the steps."""
-        return progress < self.coarse_share
-
     def settled_at(self, progress: float) -> bool:
-        """Whether iterates compare from here on: one softness, the full image size, all views."""
-        if self.rotate_views and progress < self.sigma_settled:
-            return False
-        return self.sigma_at(progress)[1] and not self.coarse_at(progress)
+        """Whether iterates compare from here on: one softness."""
+        return self.sigma_at(progress)[1]
 
     def exact(self) -> PaperOptions:
         """These options without any departure from the paper."""
         departures = {"zero_start": False, "log_space": False, "relative_smoothness": False, "depth": 0.0}
-        departures |= {"rotate_views": False, "coarse_share": 0.0}
         return self.model_copy(update={"learning_rate": 7e-5, "sigma_end": self.sigma} | departures)
 
 
@@ -119,7 +108,7 @@ class LargeStepsWeights(_Options):
 
     silhouette: float = Field(1000.0, ge=0, description="Of the squared error of the soft silhouette.")
     displacement: float = Field(3000.0, ge=0, description="The strongest prior on synthetic data: move little.")
-    depth: float = Field(
+    along_ray: float = Field(
         3000.0,
         ge=0,
         description="Of the displacement along the viewing ray, besides: no silhouette asks for it, so it is an error "
@@ -139,6 +128,11 @@ class LargeStepsWeights(_Options):
     image_symmetry: float = Field(
         0.0, ge=0, description="Off: beside the vertices' symmetry it changed little and costs a third of the time."
     )
+    camera: float = Field(
+        0.1, ge=0, description="Of the squared change of a camera that may be wrong, in standard deviations."
+    )
+    depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
+    normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
 
 
 class LargeStepsOptions(_Options):
@@ -164,6 +158,9 @@ class LargeStepsOptions(_Options):
         le=1,
         description="Share of such a change along the viewing ray that is made: a silhouette tells least about it. At "
         "1 a third more of the synthetic objects came out worse than they went in.",
+    )
+    camera_learning_rate: float = Field(
+        0.03, gt=0, description="Of cameras that may be wrong, radians and logarithm of the distance, at the start."
     )
     whole_share: float = Field(
         0.2, ge=0, lt=1, description="Share of the steps, at the start, in which only the whole shape changes."
@@ -204,11 +201,16 @@ class LargeStepsOptions(_Options):
 class PreparationOptions(_Options):
     """What is done to a coarse mesh before it is refined; each step stands in the result's column `preparation`."""
 
+    working_faces: Annotated[int, Field(ge=100)] = Field(
+        10_000,
+        description="Meshes with more faces are refined as one of about this many, and what moved is carried back to "
+        "every vertex of theirs. No silhouette of a working size tells more, and a step costs less.",
+        json_schema_extra={"option": "--working-faces"},
+    )
     max_faces: int = Field(
-        200_000,
+        5_000_000,
         ge=4,
-        description="Meshes with more faces are decimated to about this many; the result then has that topology. Far "
-        "above what single-view methods make, so that the coarse mesh's own topology is the rule.",
+        description="Meshes with more faces fail: a limit of memory, about 1 kB a face.",
         json_schema_extra={"option": "--max-faces"},
     )
 
@@ -220,12 +222,23 @@ class PreparationOptions(_Options):
         "none, what a method made is kept unless asked otherwise.",
         json_schema_extra={"option": "--drop-pieces"},
     )
-    normalise: bool = Field(
-        False,
-        description="Refine with the mesh's box centred on the origin and a largest extent of 1, which the losses' "
-        "weights are made for; undone in the result. Off, because most datasets are normalised.",
-        json_schema_extra={"option": "--normalise"},
-    )
+
+
+def _camera_error(value: Any) -> str:
+    """`5,0.1`, `5` (with the default share) or `0` (exact), in one spelling."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    try:
+        numbers = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) == 1:
+        numbers.append(0.1 if numbers[0] else 0.0)
+    if len(numbers) != 2 or not all(0.0 <= number < math.inf for number in numbers):
+        raise ValueError("it should be DEGREES,SHARE, both at least 0, such as 5,0.1; or 0 for exact cameras")
+    return f"{numbers[0]:g},{numbers[1]:g}"
+
+
+CameraErrorText = Annotated[str, BeforeValidator(_camera_error)]
 
 
 class RefineConfig(_Options):
@@ -261,15 +274,16 @@ class RefineConfig(_Options):
         description="The estimated probability of a worse shape above which the guard returns the coarse mesh; 1: only "
         "its other checks count. At 0.1 a third as many synthetic shapes come back worse, for a tenth of the gain.",
     )
-    refine_camera: bool = Field(
-        False,
-        description="Correct a given camera where that alone makes the coarse mesh meet the mask (camera_source "
-        "corrected). Off: a camera that the data came with is taken at its word unless you doubt it.",
+    camera_error: CameraErrorText = Field(
+        "5,0.1",
+        description="DEGREES,SHARE: one standard deviation of what given cameras may be off, of their direction and of "
+        "their distance; rows can say their own. 0: they are exact. The default is what pose estimators reach.",
     )
     symmetry_axis: Literal["x", "y", "z", "none", "auto"] = Field(
-        "z",
+        "auto",
         description="Of instances that do not say theirs: the normal of the symmetry plane, none, or auto, which finds "
-        "it in the coarse mesh. z: the paper's.",
+        "a plane in the coarse mesh and believes it as far as the mesh bears it out. The paper assumes z, which "
+        "did harm to a third of real shapes.",
     )
     seed: int = Field(
         0,
@@ -299,6 +313,12 @@ class RefineConfig(_Options):
     preparation: PreparationOptions = PreparationOptions()
     paper: PaperOptions = PaperOptions()
     large_steps: LargeStepsOptions = LargeStepsOptions()
+
+    @property
+    def camera_spread(self) -> tuple[float, float]:
+        """`camera_error` as numbers: degrees and share of the distance."""
+        degrees, share = self.camera_error.split(",")
+        return float(degrees), float(share)
 
     def config_hash(self) -> str:
         """16 hex digits over every option and the algorithm's version."""

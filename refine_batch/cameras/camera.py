@@ -62,8 +62,8 @@ class Camera:
                 ErrorKind.CAMERA_INVALID, f"{name}: the camera's fov is {self.fov:g}°; it must be between 0 and 180"
             )
 
-    def mirrored(self, normal: tuple[float, float, float]) -> Camera:
-        """The camera reflected in the plane through the origin with this unit `normal`.
+    def mirrored(self, normal: tuple[float, float, float], offset: float = 0.0) -> Camera:
+        """The camera reflected in the plane p·normal = offset, `normal` being of unit length.
 
         Its image of the reflected object is this camera's image of the object with left and right swapped, for every
         plane: a reflection that turns the up direction over (normal y) is made good by the roll.
@@ -77,7 +77,7 @@ class Camera:
         side = -reflection @ camera_axes(self)[:, 0]
         across, up, _ = camera_axes(Camera(azimuth, elevation, self.distance)).T
         roll = math.degrees(math.atan2(side @ up, side @ across))
-        target = tuple((reflection @ self.target).tolist())
+        target = tuple((reflection @ self.target + 2.0 * offset * n).tolist())
         return Camera(azimuth, elevation, self.distance, self.fov, roll, -self.offset_x, self.offset_y, target)
 
 

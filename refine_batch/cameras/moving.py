@@ -1,73 +1,140 @@
-"""Cameras as variables: azimuth, elevation and distance that an optimiser moves."""
+"""Cameras as variables: how far each has moved about the object that it looks at, and what that costs."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.cameras.camera import Camera, Cameras, cameras_from_parameters, parameters_of
 
-# Of the numbers of a camera those that move: azimuth, elevation (radians) and the logarithm of the distance.
+# What moves of a camera: the turn about the object's upright axis and the rise over it (radians), both as if the object
+# turned in the picture, and the logarithm of the distance.
 MOVED = ("azimuth", "elevation", "distance")
-_STEEPEST = 89.0
+_STEEPEST = math.radians(89.0)
 
 
 class MovingCameras:
-    """N cameras, each moved by gradient descent (Adam) on its own.
+    """N cameras that move about the origin, each on its own: the working mesh's centre, or the world's.
+
+    One that looks at the origin changes its azimuth, elevation and distance. One that looks past it orbits it all the
+    same, and keeps it where it was in the picture.
 
     Parameters
     ----------
     starts
-        Where they begin; their numbers not in `moved` stay.
-    moved
-        Which of azimuth, elevation and distance may change.
+        Where they begin.
+    spread : (N, 3) float
+        One standard deviation of each change, in the order of `MOVED`, radians and logarithm; 0 is exact, and what is
+        exact does not move. Infinite: free, at no cost.
 
     Attributes
     ----------
-    change : (N, 3) float64
-        What has been added to azimuth and elevation (radians) and to the logarithm of the distance: the variable.
+    change : (N, 3) float64 on the device
+        What has been added: the variable. Zero where exact.
     """
 
-    def __init__(self, starts: Sequence[Camera], moved: Sequence[str] = MOVED, device: torch.device | str = "cpu"):
-        self._starts, self._moved, self._device = list(starts), tuple(moved), device
-        self._table = parameters_of(self._starts)
-        self._free = torch.tensor([name in moved for name in MOVED])
-        self.change = torch.zeros(len(self._starts), len(MOVED), dtype=torch.float64, requires_grad=True)
-        self._optimiser = torch.optim.Adam([self.change], betas=(0.8, 0.95))
+    def __init__(
+        self,
+        starts: Sequence[Camera],
+        spread: np.ndarray | Float[Tensor, "n 3"] | None = None,
+        device: torch.device | str = "cpu",
+    ):
+        self._starts = list(starts)
+        count = len(self._starts)
+        table = parameters_of(self._starts)
+        spread = torch.full((count, 3), torch.inf) if spread is None else torch.as_tensor(spread)
+        self._spread = spread.to(device, torch.float64).reshape(count, 3)
+        self._free = self._spread > 0
+        unrolled = table.clone()
+        unrolled[:, 4] = 0.0
+        still, straight = cameras_from_parameters(table), cameras_from_parameters(unrolled)
+        self._exact = still.float_on(device)
+        # (N, 3, 3): a point p seen is p·upright·roll + place.
+        self._upright = straight.rotation.to(device)
+        self._roll = (straight.rotation.transpose(1, 2) @ still.rotation).to(device)
+        self._place, self._focal, self._offset = (t.to(device) for t in (still.translation, still.focal, still.offset))
+        rise = torch.deg2rad(table[:, 1])
+        steep = rise.abs() > _STEEPEST
+        self._lowest = torch.where(steep, -torch.inf, -_STEEPEST - rise)[:, None].to(device)
+        self._highest = torch.where(steep, torch.inf, _STEEPEST - rise)[:, None].to(device)
+        self.change = torch.zeros((count, 3), dtype=torch.float64, device=device)
 
-    def now(self) -> Cameras:
-        """Where they are, float32 on the device and differentiable in `change`."""
-        return cameras_from_parameters(self._parameters()).float_on(self._device)
+    def __len__(self) -> int:
+        return len(self._starts)
 
-    def step(self, gradient: Float[Tensor, "n 3"], learning_rate: float) -> None:
-        """One step against the gradient with respect to `change`; no step of a camera whose gradient is not finite."""
-        self.change.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
-        self._optimiser.param_groups[0]["lr"] = learning_rate
-        self._optimiser.step()
+    @property
+    def free(self) -> bool:
+        """Whether any of them can move."""
+        return bool(self._free.any())
+
+    def now(self, change: Float[Tensor, "n 3"] | None = None) -> Cameras:
+        """Where they are, float32 on the device and differentiable in `change` (default: the attribute)."""
+        turn, rise, farther = self._allowed(self.change if change is None else change).unbind(dim=1)
+        rotation = _about_y(turn) @ self._upright @ _about_x(rise) @ self._roll
+        translation = self._place * torch.exp(farther)[:, None]
+        moved = Cameras(rotation, translation, self._focal, self._offset).float_on(self.change.device)
+        # To the last bit as given where nothing may move.
+        still = ~self._free.any(dim=1)
+        return Cameras(
+            torch.where(still[:, None, None], self._exact.rotation, moved.rotation),
+            torch.where(still[:, None], self._exact.translation, moved.translation),
+            moved.focal,
+            moved.offset,
+        )
+
+    def cost(self, change: Float[Tensor, "n 3"] | None = None) -> Float[Tensor, " n"]:
+        """Σ (change / spread)² of each, float64: −2·ln of a Gaussian's density, up to a constant."""
+        change = self._allowed(self.change if change is None else change)
+        counted = self._free & self._spread.isfinite()
+        return torch.where(counted, change / torch.where(counted, self._spread, 1.0), 0.0).square().sum(dim=1)
 
     def ends(self) -> list[Camera]:
-        """Where they are; an azimuth that may change is in [-180, 180)."""
-        rows = self._parameters().detach()[:, :3].tolist()
-        found = []
-        for start, (azimuth, elevation, distance) in zip(self._starts, rows, strict=True):
-            end = {"azimuth": (azimuth + 180.0) % 360.0 - 180.0, "elevation": elevation, "distance": distance}
-            found.append(replace(start, **{name: end[name] for name in self._moved}))
-        return found
+        """Where they are; an azimuth that may change is in [−180, 180). What may not change is so to the last bit."""
+        change = self._allowed(self.change.detach()).cpu()
+        return [
+            _moved(start, *numbers) if free else start
+            for start, numbers, free in zip(self._starts, change.tolist(), self._free.any(dim=1).tolist(), strict=True)
+        ]
 
-    def _parameters(self) -> Float[Tensor, "n 10"]:
-        start = self._table[:, :3]
-        azimuth, elevation, distance = start.unbind(dim=1)
-        turn, rise, farther = self.change.unbind(dim=1)
-        moved = torch.stack(
-            [
-                azimuth + torch.rad2deg(turn),
-                (elevation + torch.rad2deg(rise)).clamp(-_STEEPEST, _STEEPEST),
-                distance * torch.exp(farther),
-            ],
-            dim=1,
-        )
-        return torch.cat([torch.where(self._free, moved, start), self._table[:, 3:]], dim=1)
+    def _allowed(self, change: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Without what is exact, and no steeper than a camera can look and still know which way is up."""
+        kept = torch.where(self._free, change, 0.0)
+        rise = torch.minimum(torch.maximum(kept[:, 1:2], self._lowest), self._highest)
+        return torch.cat([kept[:, :1], rise, kept[:, 2:]], dim=1)
+
+
+def _moved(camera: Camera, turn: float, rise: float, farther: float) -> Camera:
+    """`camera` after a change of its place about the origin."""
+    if not (turn or rise or farther):
+        return camera
+    scale = math.exp(farther)
+    azimuth, elevation = camera.azimuth, camera.elevation + math.degrees(rise)
+    if turn:
+        azimuth = (azimuth + math.degrees(turn) + 180.0) % 360.0 - 180.0
+    end = replace(camera, azimuth=azimuth, elevation=elevation, distance=camera.distance * scale)
+    if not any(camera.target):
+        return end
+    # The origin stays where it was seen: place = −(target + C)·R, so target = −place·Rᵀ − C, with C = −(0, 0, d)·Rᵀ.
+    old, new = (cameras_from_parameters(parameters_of([c])) for c in (camera, replace(end, target=(0.0, 0.0, 0.0))))
+    seen = scale * old.translation[0] - new.translation[0]
+    return replace(end, target=tuple((-(new.rotation[0] @ seen)).tolist()))
+
+
+def _about_y(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+    """What turns row vectors so that a camera's azimuth grows by `angle`, radians."""
+    sin, cos, zero, one = torch.sin(angle), torch.cos(angle), torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [cos, zero, sin, zero, one, zero, -sin, zero, cos]
+    return torch.stack(rows, dim=-1).reshape(-1, 3, 3)
+
+
+def _about_x(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:
+    """What turns row vectors, seen by a camera, so that its elevation grows by `angle`, radians."""
+    sin, cos, zero, one = torch.sin(angle), torch.cos(angle), torch.zeros_like(angle), torch.ones_like(angle)
+    rows = [one, zero, zero, zero, cos, -sin, zero, sin, cos]
+    return torch.stack(rows, dim=-1).reshape(-1, 3, 3)

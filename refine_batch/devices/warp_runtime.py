@@ -18,7 +18,7 @@ wp.config.log_level = wp.LOG_ERROR
 
 
 @functools.cache
-def _start() -> None:
+def start() -> None:
     """Initialise Warp once in this process; without a GPU its native code complains to stderr, past any logging."""
     with contextlib.nullcontext() if torch.cuda.is_available() else _silent_stderr():
         wp.init()
@@ -51,7 +51,7 @@ def as_array(tensor: Tensor, dtype: type) -> Any:
 
 def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> None:
     """Launch `kernel` on the device of its tensors, in order with torch's work there."""
-    _start()
+    start()
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     # The kernel's own types: the shape alone does not tell three values from one vector.
     inputs = [

@@ -76,8 +76,8 @@ class Refiner:
         self._look_for_the_output()
 
         # Now, lest a batch's deadline pay for the import.
+        from refine_batch.devices.choice import choose_device
         from refine_batch.methods.base import load_method
-        from refine_batch.refinement.pipeline import choose_device
 
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)

@@ -12,10 +12,15 @@ def displacement_loss(displacement: Float[Tensor, "b v 3"], batch: MeshBatch) ->
 
 
 def depth_loss(
-    displacement: Float[Tensor, "b v 3"], ray: Float[Tensor, "b v 3"], batch: MeshBatch
+    displacement: Float[Tensor, "b v 3"],
+    ray: Float[Tensor, "b v 3"],
+    batch: MeshBatch,
+    hidden: Float[Tensor, "b v"] | None = None,
 ) -> Float[Tensor, " b"]:
     """Mean over vertices of the squared displacement along the viewing ray, which no silhouette asks for.
 
-    `ray` holds the unit vectors from the camera to the coarse vertices.
+    `ray` holds the unit vectors from the camera to the coarse vertices, `hidden` how little other views see of what
+    happens along it (default: nothing, 1), by which each square counts.
     """
-    return batch.vertex_mean((displacement * ray).sum(dim=-1).square())
+    squared = (displacement * ray).sum(dim=-1).square()
+    return batch.vertex_mean(squared if hidden is None else squared * hidden)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from refine_batch.cameras.camera import Camera, Cameras, stack_cameras
 from refine_batch.losses.vertex_symmetry import MIN_CONFIDENCE
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.render.silhouette import alpha
 
 ELEVATIONS = (-45.0, 45.0)
@@ -39,16 +40,16 @@ class SymmetryViews:
     @classmethod
     def of(
         cls,
-        normals: Sequence[tuple[float, float, float]],
+        planes: Sequence[SymmetryPlane | None],
         directions: Sequence[tuple[float, float]],
         device: torch.device | str = "cpu",
     ) -> SymmetryViews:
-        """The views for one unit normal per instance; (0, 0, 0) means that it has no symmetry plane."""
+        """The views for one plane per instance; None means that it has none."""
         views = [Camera(azimuth, elevation, DISTANCE) for azimuth, elevation in directions]
-        seen = [(i, n) for i, n in enumerate(normals) if any(n)]
+        seen = [(i, plane) for i, plane in enumerate(planes) if plane is not None]
         return cls(
             cameras=stack_cameras([view for _ in seen for view in views], device),
-            mirrored=stack_cameras([view.mirrored(n) for _, n in seen for view in views], device),
+            mirrored=stack_cameras([view.mirrored(p.normal, p.offset) for _, p in seen for view in views], device),
             mesh_of_view=torch.tensor([i for i, _ in seen for _ in views], dtype=torch.int32, device=device),
             per_instance=len(views),
         )

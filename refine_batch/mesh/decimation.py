@@ -8,17 +8,12 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh.mesh import Mesh
 
 
-def welded(mesh: Mesh) -> Mesh:
-    """The mesh with one vertex where several had the same position, as files for flat shading have them."""
-    vertices, of_vertex = np.unique(mesh.vertices, axis=0, return_inverse=True)
-    if len(vertices) == len(mesh.vertices):
-        return mesh
-    return compact(vertices, of_vertex.reshape(-1)[mesh.faces])
-
-
 def decimated(mesh: Mesh, faces: int) -> Mesh:
-    """A welded mesh of about `faces` triangles by quadric error (Garland and Heckbert 1997), as few more as can be
+    """A mesh of about `faces` triangles by quadric error (Garland and Heckbert 1997), as few more as can be
     where the mesh's topology allows no fewer.
+
+    The mesh must be welded: triangles that share no vertices cannot collapse into each other and would vanish one by
+    one.
 
     Raises
     ------
@@ -27,8 +22,6 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     """
     from fast_simplification import simplify
 
-    # Triangles that share no vertices cannot collapse into each other: they would vanish one by one.
-    mesh = welded(mesh)
     vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (c != a)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -13,31 +13,90 @@ import torch
 from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError, UsageError
-from refine_batch.instance import CameraSource
+from refine_batch.instance import Depth
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.plane import SymmetryAxis
+from refine_batch.mesh.plane import SymmetryPlane
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture of an instance at the working size.
+
+    Parameters
+    ----------
+    mask : (H, H) float32 in [0, 1]
+        The share of each pixel that the object covers.
+    camera
+        About the working mesh.
+    known : (H, H) bool, or None
+        Which pixels say anything; None: all.
+    spread
+        One standard deviation of what the camera may be off: azimuth and elevation (radians), logarithm of the
+        distance. 0 is exact; infinite: nothing is known.
+    weight
+        How much the view counts.
+    depth, normals
+        Hints at the working size, as `refine_batch.instance` has them; metric depth in working units.
+    """
+
+    mask: np.ndarray
+    camera: Camera
+    known: np.ndarray | None = None
+    spread: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    weight: float = 1.0
+    depth: Depth | None = None
+    normals: np.ndarray | None = None
+
+    @property
+    def covered(self) -> np.ndarray:
+        """(H, H) bool: the pixels of which the object covers at least half."""
+        return self.mask >= 0.5
+
+    @property
+    def silhouette_known(self) -> np.ndarray:
+        """(H, H) bool: which pixels say anything."""
+        return np.ones(self.mask.shape, bool) if self.known is None else self.known
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedInstance:
-    """An instance at the working resolution, with everything checked and a camera.
+    """An instance as methods see it: a working mesh, and pictures at the working size.
 
     Parameters
     ----------
     mesh
-        Checked, in object units.
+        One surface of vertices that are all used, its largest extent 1, about the origin.
     image : (H, H, 3) float32 in [0, 1]
-        H is the configuration's `image_size`.
-    mask : (H, H) bool
+        The first view's; H is the configuration's `image_size`.
+    views
+        The row's own first.
+    plane
+        In which the object should be its own mirror image, in working units; None: in none.
     """
 
     instance_id: str
     mesh: Mesh
     image: np.ndarray
-    mask: np.ndarray
-    camera: Camera
-    symmetry_axis: SymmetryAxis = "z"
-    camera_source: CameraSource = "given"
+    views: tuple[View, ...]
+    plane: SymmetryPlane | None = None
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, H) bool: the first view's silhouette."""
+        return self.views[0].covered
+
+    @property
+    def camera(self) -> Camera:
+        """The first view's, about the working mesh."""
+        return self.views[0].camera
+
+    def seen_by(self, cameras: Sequence[Camera], spread: tuple[float, float, float] | None = None) -> PreparedInstance:
+        """The same instance with other cameras, one for each view; with another spread where one is given."""
+        views = [
+            replace(view, camera=camera, spread=view.spread if spread is None else spread)
+            for view, camera in zip(self.views, cameras, strict=True)
+        ]
+        return replace(self, views=tuple(views))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +106,14 @@ class MethodOutput:
     Parameters
     ----------
     vertices : (V, 3) float32
-        The refined positions; the topology is the coarse mesh's.
+        The refined positions of the working mesh.
     symmetry_confidence : (V,) float32 or None
     losses
         Weighted, by name, at the returned iterate.
     loss_curve : (steps,) float32 or None
         The total loss at each step.
-    camera
-        Where the method corrected it, else None.
+    cameras
+        Where each view's camera ended; None: where it was.
     """
 
     vertices: np.ndarray
@@ -62,7 +121,7 @@ class MethodOutput:
     losses: dict[str, float] = field(default_factory=dict)
     loss_curve: np.ndarray | None = None
     steps: int = 0
-    camera: Camera | None = None
+    cameras: tuple[Camera, ...] | None = None
 
 
 class Method(Protocol):

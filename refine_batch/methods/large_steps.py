@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.cameras.moving import MovingCameras
 from refine_batch.config import LargeStepsOptions, RefineConfig
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
@@ -27,6 +26,7 @@ from refine_batch.losses import (
     displacement_loss,
     laplacian_change_loss,
     normal_consistency_loss,
+    silhouette_error,
 )
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian
@@ -34,82 +34,66 @@ from refine_batch.losses.vertex_symmetry import symmetric_distance
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
-from refine_batch.methods.outcome import outcomes
-from refine_batch.methods.patience import Patience
+from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
-# Of cameras that move, in radians and of the logarithm of the distance, at the start.
-CAMERA_LEARNING_RATE = 0.03
 
 
 def large_steps(
     instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
 ) -> list[MethodOutput | InstanceError]:
-    """Optimise the vertices of each instance for `config.steps` steps and return the last iterate.
-
-    With `config.patience`, that at which the instance has converged in the last stage.
-    """
-    with tensor_float_32(config.tf32, device):
-        return optimise(instances, config, device)
-
-
-def optimise(
-    instances: Sequence[PreparedInstance],
-    config: RefineConfig,
-    device: torch.device,
-    moving: MovingCameras | None = None,
-) -> list[MethodOutput | InstanceError]:
-    """The instances as one batch.
-
-    Parameters
-    ----------
-    moving
-        One camera for each instance in place of its own, which moves with the shape (where depth counts, along the rays
-        of the instance's own), for all of the steps.
-    """
-    options = config.large_steps
-    scene = Scene.of(instances, load_renderer(config.renderer), device)
-    whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
-    objective = Objective(scene, whole, options)
+    """Optimise the vertices of each instance for `config.steps` steps, and its cameras as far as they may be wrong."""
     steps = config.steps or DEFAULT_STEPS
-    edge = mean_edge_length(scene.batch)
-    # The displacement is the variable, in extents: it is zero at the start, and M·v is linear in it.
-    displacement, amounts = torch.zeros_like(scene.batch.vertices), whole.none()
-    changes = torch.optim.Adam([amounts], lr=options.whole_learning_rate, betas=(0.9, 0.99))
-    curve = torch.empty((steps, len(instances)), device=device)
-    patience = Patience(config.patience, len(instances), steps, device)
-    for reach, first, last in stages(options, steps):
-        details = None if reach is None else Details(displacement, scene.batch, (reach * scene.extent / edge).square())
-        for step in range(first, last):
-            displacement.requires_grad_()
-            amounts.requires_grad_()
-            terms, _ = objective(displacement, amounts, step, steps, moving)
-            curve[step] = total = terms.detach().sum(dim=0)
-            if options.settled_at(step / steps):
-                patience.watch(step, total)
-                if patience.over(step):
-                    break
-            variables = (displacement, amounts) if moving is None else (displacement, amounts, moving.change)
-            gradient, amounts.grad, *of_cameras = torch.autograd.grad(terms.sum(), variables)
-            moved, old = displacement.detach(), amounts.detach().clone()
-            decay = options.learning_rate_decay ** (step / steps)
-            changes.param_groups[0]["lr"] = options.whole_learning_rate * decay
-            changes.step()
-            if moving is not None:
-                moving.step(of_cameras[0], CAMERA_LEARNING_RATE * decay)
-            if details is not None:
-                moved = details.step(gradient, options.learning_rate * decay)
-            if patience.running is not None:
-                moved = torch.where(patience.running[:, None, None], moved, displacement.detach())
-                amounts.data = torch.where(patience.running[:, None], amounts.data, old)
-            displacement = moved
-    with torch.no_grad():
-        terms, confidence = objective(displacement, amounts, steps, steps, moving)
-        vertices = scene.moved(displacement + whole.displacement(amounts))
-    return outcomes(instances, LOSSES, vertices, confidence, terms, curve, patience.taken)
+    with tensor_float_32(config.tf32, device):
+        scene = Scene.of(instances, load_renderer(config.renderer), device)
+        return take(Descent(instances, scene, config.large_steps, steps), instances, steps, config.patience)
+
+
+class Descent:
+    """The course of `large-steps`: displacements in smooth coordinates, amounts of the whole shape, cameras."""
+
+    def __init__(self, instances: Sequence[PreparedInstance], scene: Scene, options: LargeStepsOptions, steps: int):
+        self.scene, self._options, self._steps = scene, options, steps
+        self._whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
+        self._objective = Objective(scene, self._whole, options)
+        self._stages = [(first, reach) for reach, first, last in stages(options, steps) if first < last]
+        self._details: Details | None = None
+        # In extents: it is zero at the start, and M·v is linear in it.
+        self._displacement = torch.zeros_like(scene.batch.vertices).requires_grad_()
+        self._amounts = self._whole.none().requires_grad_()
+        self._change = scene.cameras.change.clone().requires_grad_()
+        self._adam = torch.optim.Adam([self._amounts], lr=options.whole_learning_rate, betas=(0.9, 0.99))
+        self._camera_adam = torch.optim.Adam([self._change], lr=options.camera_learning_rate, betas=(0.8, 0.95))
+
+    def iterate(self, step: int) -> Iterate:
+        return self._objective(self._displacement, self._amounts, self._change, step, self._steps)
+
+    def advance(self, step: int, total: Float[Tensor, ""]) -> None:
+        if self._stages and step == self._stages[0][0]:
+            _, reach = self._stages.pop(0)
+            if reach is not None:
+                smoothness = (reach / mean_edge_length(self.scene.batch)).square()
+                self._details = Details(self._displacement, self.scene.batch, smoothness)
+        moving = self.scene.cameras.free
+        variables = [self._displacement, self._amounts, *([self._change] if moving else [])]
+        gradient, self._amounts.grad, *of_cameras = torch.autograd.grad(total, variables)
+        decay = self._options.learning_rate_decay ** (step / self._steps)
+        self._adam.param_groups[0]["lr"] = self._options.whole_learning_rate * decay
+        self._adam.step()
+        if moving:
+            # No step of a camera whose gradient is not finite.
+            self._change.grad = of_cameras[0].nan_to_num(0.0, 0.0, 0.0)
+            self._camera_adam.param_groups[0]["lr"] = self._options.camera_learning_rate * decay
+            self._camera_adam.step()
+        if self._details is not None:
+            moved = self._details.step(gradient, self._options.learning_rate * decay)
+            self._displacement = moved.requires_grad_()
+
+    def settled(self, step: int) -> bool:
+        return step + 1 == self._steps or self._options.settled_at(step / self._steps)
 
 
 def stages(options: LargeStepsOptions, steps: int) -> list[tuple[float | None, int, int]]:
@@ -156,7 +140,7 @@ class UniformAdam:
 
 class Objective:
     """The weighted losses as a function of the displacement (in extents), of the amounts by which the whole shape
-    changes, and of how far the run has come."""
+    changes, of how the cameras have moved, and of how far the run has come."""
 
     def __init__(self, scene: Scene, whole: WholeShape, options: LargeStepsOptions):
         self._scene, self._whole, self._options = scene, whole, options
@@ -171,49 +155,48 @@ class Objective:
         self,
         displacement: Float[Tensor, "b v 3"],
         amounts: Float[Tensor, "b k"],
+        change: Float[Tensor, "n 3"],
         step: int,
         steps: int,
-        moving: MovingCameras | None = None,
-    ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v"]]:
-        """The losses in the order of `LOSSES`, and the symmetry confidence.
+    ) -> Iterate:
+        """The losses there.
 
         The confidence is in closed form: of b·ln(1/s) + s·d² the minimum over s in (0, 1] is at min(1, b/d²).
         """
         scene, options, batch = self._scene, self._options, self._scene.batch
         size, sigma = self._resolution(step / steps)
-        vertices = scene.moved(displacement + self._whole.displacement(amounts))
+        vertices = batch.vertices + displacement + self._whole.displacement(amounts)
         views = self._views[step % len(self._views)]
-        depth = scene.render(vertices, views, size, sigma, None if moving is None else moving.now())
-        squared = symmetric_distance(vertices, scene.normal, batch) / scene.extent.square()[:, None]
+        depth = scene.render(vertices, views, size, sigma, scene.cameras.now(change))
+        squared = symmetric_distance(vertices, scene.normal, batch, scene.offset)
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
-        symmetry = batch.vertex_mean(confidence * squared) * (scene.normal != 0).any(dim=1)
+        none = torch.zeros_like(scene.trust)
         terms = torch.stack(
             [
-                (alpha(depth.front) - scene.mask_at(size)).square().mean(dim=(1, 2)),
+                scene.per_instance(silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size))),
                 displacement_loss(displacement, batch),
-                laplacian_change_loss(vertices, self._coarse_laplacian, batch) / scene.extent,
-                self._normal_consistency(vertices),
-                symmetry,
+                laplacian_change_loss(vertices, self._coarse_laplacian, batch),
+                normal_consistency_loss(vertices, batch) if options.weights.normal_consistency else none,
+                batch.vertex_mean(confidence * squared) * scene.trust,
                 self._image_symmetry(vertices, confidence, depth, views, size),
+                scene.camera_cost(change),
+                none,
+                none,
             ]
         )
         terms = terms * self._weights
         beside = torch.zeros_like(terms)
         beside[LOSSES.index("displacement")] = 1.0
         weights = options.weights
-        along_ray = weights.depth * depth_loss(displacement, scene.ray, batch)
-        return terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1)), confidence
+        along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
+        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1))
+        return Iterate(terms, vertices, confidence, change)
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""
         options, full = self._options, self._scene.mask.shape[-1]
         size = full if progress >= options.coarse_share else lower_size(full, options.coarse_size)
         return size, options.sigma_at(progress)
-
-    def _normal_consistency(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
-        if not self._options.weights.normal_consistency:
-            return torch.zeros_like(self._scene.extent)
-        return normal_consistency_loss(vertices, self._scene.batch)
 
     def _image_symmetry(
         self, vertices: Tensor, confidence: Tensor, depth: Depths, views: SymmetryViews, size: int
@@ -224,4 +207,4 @@ class Objective:
         shown, on_object = self._scene.confidence_seen(vertices, confidence, views, size)
         difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
         per_view = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
-        return none.index_add(0, views.mesh_of_view.long(), per_view)
+        return none.index_add(0, views.mesh_of_view.long(), per_view) * self._scene.trust

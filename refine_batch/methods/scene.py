@@ -1,4 +1,4 @@
-"""What every method sees of a batch: its meshes on the device, its masks, and silhouettes of moved vertices."""
+"""What every method sees of a batch: its meshes on the device, its views, and silhouettes of moved vertices."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from refine_batch.cameras.camera import Cameras, camera_position, project, stack_cameras
+from refine_batch.cameras.camera import Cameras, camera_position, project
+from refine_batch.cameras.moving import MovingCameras
 from refine_batch.losses import SymmetryViews
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import PreparedInstance
 from refine_batch.render import SilhouetteRenderer
 from refine_batch.render.warp_rasterise import Shade, rasterise
-
-NORMALS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0), "none": (0.0, 0.0, 0.0)}
 
 
 def lower_size(image_size: int, share: float) -> int:
@@ -28,65 +28,104 @@ def lower_size(image_size: int, share: float) -> int:
 
 @dataclass(frozen=True)
 class Depths:
-    """Optical depths: `front` (B, H, H) from the instances' own cameras, the others (N, H, H) from symmetry views."""
+    """Optical depths: `front` (N, H, H) from the instances' own views, the others (M, H, H) from symmetry views."""
 
-    front: Float[Tensor, "b h h"]
-    straight: Float[Tensor, "n h h"]
-    mirrored: Float[Tensor, "n h h"]
+    front: Float[Tensor, "n h h"]
+    straight: Float[Tensor, "m h h"]
+    mirrored: Float[Tensor, "m h h"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A batch of instances on a device.
+    """A batch of B instances on a device, seen in N views.
 
     Attributes
     ----------
-    mask : (B, H, H) float32
-        1 on the object.
-    normal : (B, 3) float32
-        Of each symmetry plane; zero where an instance has none.
-    extent : (B,) float32
-        Largest extent of each coarse mesh along an axis, object units.
+    cameras
+        Of the N views, as variables; those that are exact stand still.
+    mesh_of_view : (N,) int32
+        Which instance each view is of, in order.
+    mask : (N, H, H) float32
+        The share of each pixel that the object covers.
+    known : (N, H, H) float32 or None
+        The share of each pixel that says anything; None: all do.
+    weight : (N,) float32
+        How much each view counts.
+    planes, normal : (B, 3) float32, offset : (B,) float32, trust : (B,) float32
+        Each instance's symmetry plane, and how far it is believed; zeros where there is none.
     ray : (B, V, 3) float32
-        Unit vectors from the camera to each coarse vertex.
+        Unit vectors to each coarse vertex from the first view's camera, in its place at the start.
+    hidden : (B, V) float32
+        How little the other views tell about what happens along `ray`, from 0 to 1: 1 where there are none.
     """
 
     batch: MeshBatch
-    cameras: Cameras
-    mask: Float[Tensor, "b h h"]
+    cameras: MovingCameras
+    mesh_of_view: Int32[Tensor, " n"]
+    mask: Float[Tensor, "n h h"]
+    known: Float[Tensor, "n h h"] | None
+    weight: Float[Tensor, " n"]
+    planes: tuple[SymmetryPlane | None, ...]
     normal: Float[Tensor, "b 3"]
-    extent: Float[Tensor, " b"]
+    offset: Float[Tensor, " b"]
+    trust: Float[Tensor, " b"]
     ray: Float[Tensor, "b v 3"]
+    hidden: Float[Tensor, "b v"]
     renderer: SilhouetteRenderer
 
     @classmethod
     def of(cls, instances: Sequence[PreparedInstance], renderer: SilhouetteRenderer, device: torch.device) -> Scene:
         batch = MeshBatch.of([i.mesh for i in instances], device)
-        extent = [max(float(np.ptp(i.mesh.vertices, axis=0).max()), 1e-12) for i in instances]
-        eyes = np.stack([camera_position(i.camera) for i in instances]).astype(np.float32)
+        views = [view for i in instances for view in i.views]
+        owner = torch.tensor([n for n, i in enumerate(instances) for _ in i.views], dtype=torch.int32)
+        all_known = all(view.known is None or view.known.all() for view in views)
+        known = None if all_known else torch.from_numpy(np.stack([v.silhouette_known for v in views]))
+        planes = tuple(i.plane for i in instances)
+        none = SymmetryPlane((0.0, 0.0, 0.0), trust=0.0)
+        ray, hidden = _rays(instances, batch)
         return cls(
             batch=batch,
-            cameras=stack_cameras([i.camera for i in instances], device),
-            mask=torch.from_numpy(np.stack([i.mask for i in instances])).to(device, torch.float32),
-            normal=torch.tensor([NORMALS[i.symmetry_axis] for i in instances], device=device),
-            extent=torch.tensor(extent, device=device),
-            ray=F.normalize(batch.vertices - torch.from_numpy(eyes).to(device)[:, None], dim=-1),
+            cameras=MovingCameras([v.camera for v in views], np.array([v.spread for v in views]), device),
+            mesh_of_view=owner.to(device),
+            mask=torch.from_numpy(np.stack([v.mask for v in views]).astype(np.float32)).to(device),
+            known=None if known is None else known.to(device, torch.float32),
+            weight=torch.tensor([v.weight for v in views], dtype=torch.float32, device=device),
+            planes=planes,
+            normal=torch.tensor([(p or none).normal for p in planes], dtype=torch.float32, device=device),
+            offset=torch.tensor([(p or none).offset for p in planes], dtype=torch.float32, device=device),
+            trust=torch.tensor([(p or none).trust for p in planes], dtype=torch.float32, device=device),
+            ray=ray,
+            hidden=hidden,
             renderer=renderer,
         )
 
-    def moved(self, displacement: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
-        """The coarse vertices moved by a displacement in extents, in object units."""
-        return self.batch.vertices + displacement * self.extent[:, None, None]
-
     def symmetry_views(self, directions: Sequence[tuple[float, float]]) -> SymmetryViews:
         """Views of every instance that has a symmetry plane from (azimuth, elevation) pairs, degrees."""
-        return SymmetryViews.of([(x, y, z) for x, y, z in self.normal.tolist()], directions, self.batch.device)
+        return SymmetryViews.of(self.planes, directions, self.batch.device)
 
-    def mask_at(self, image_size: int) -> Float[Tensor, "b h h"]:
-        """The masks at a lower resolution: covered shares in [0, 1]."""
+    def mask_at(self, image_size: int) -> Float[Tensor, "n h h"]:
+        """The masks at a lower resolution: covered shares in [0, 1], of what is known of each pixel."""
         if image_size == self.mask.shape[-1]:
             return self.mask
-        return F.interpolate(self.mask[:, None], (image_size, image_size), mode="area")[:, 0]
+        if self.known is None:
+            return _reduced(self.mask, image_size)
+        return _reduced(self.mask * self.known, image_size) / _reduced(self.known, image_size).clamp_min(1e-6)
+
+    def known_at(self, image_size: int) -> Float[Tensor, "n h h"] | None:
+        """Which share of each pixel says anything at a lower resolution."""
+        if self.known is None or image_size == self.mask.shape[-1]:
+            return self.known
+        return _reduced(self.known, image_size)
+
+    def per_instance(self, of_view: Float[Tensor, " n"]) -> Float[Tensor, " b"]:
+        """The sum over each instance's views of a loss, by their weights."""
+        total = torch.zeros(len(self.batch), dtype=of_view.dtype, device=of_view.device)
+        return total.index_add(0, self.mesh_of_view.long(), of_view * self.weight.to(of_view.dtype))
+
+    def camera_cost(self, change: Float[Tensor, "n 3"]) -> Float[Tensor, " b"]:
+        """What the cameras' changes cost each instance, in squared standard deviations."""
+        total = torch.zeros(len(self.batch), device=change.device, dtype=change.dtype)
+        return total.index_add(0, self.mesh_of_view.long(), self.cameras.cost(change)).float()
 
     def render(
         self,
@@ -94,17 +133,16 @@ class Scene:
         views: SymmetryViews,
         image_size: int,
         sigma: float,
-        cameras: Cameras | None = None,
+        cameras: Cameras,
     ) -> Depths:
-        """Soft silhouettes from the instances' cameras, or `cameras`, and from the symmetry views, in one pass."""
-        cameras = self.cameras if cameras is None else cameras
-        own = torch.arange(len(self.batch), dtype=torch.int32, device=vertices.device)
+        """Soft silhouettes from the instances' `cameras` and from the symmetry views, in one pass."""
+        own = vertices if len(self.mesh_of_view) == len(self.batch) else vertices[self.mesh_of_view.long()]
         seen = vertices[views.mesh_of_view.long()]
-        points = torch.cat([project(vertices, cameras), project(seen, views.cameras), project(seen, views.mirrored)])
-        mesh_of_view = torch.cat([own, views.mesh_of_view, views.mesh_of_view])
+        points = torch.cat([project(own, cameras), project(seen, views.cameras), project(seen, views.mirrored)])
+        mesh_of_view = torch.cat([self.mesh_of_view, views.mesh_of_view, views.mesh_of_view])
         depth = self.renderer(points, self.batch.faces, self.batch.face_count, mesh_of_view, image_size, sigma)
         count = len(views.mesh_of_view)
-        return Depths(*depth.split([len(self.batch), count, count]))
+        return Depths(*depth.split([len(self.mesh_of_view), count, count]))
 
     def confidence_seen(
         self, vertices: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"], views: SymmetryViews, image_size: int
@@ -113,3 +151,25 @@ class Scene:
         points = project(vertices.detach()[views.mesh_of_view.long()], views.mirrored)
         face = rasterise(points, self.batch.faces, self.batch.face_count, views.mesh_of_view, image_size)
         return Shade.apply(confidence, points, self.batch.faces, views.mesh_of_view, face, 1.0), face >= 0
+
+
+def _reduced(planes: Float[Tensor, "n h h"], image_size: int) -> Float[Tensor, "n h h"]:
+    return F.interpolate(planes[:, None], (image_size, image_size), mode="area")[:, 0]
+
+
+def _rays(
+    instances: Sequence[PreparedInstance], batch: MeshBatch
+) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b v"]]:
+    """Rays from the first views, and how little the others see of what happens along them: cos² of the angle between
+    their rays and the first's, of the most oblique one."""
+    device = batch.device
+    first = np.stack([camera_position(i.camera) for i in instances]).astype(np.float32)
+    ray = F.normalize(batch.vertices - torch.from_numpy(first).to(device)[:, None], dim=-1)
+    hidden = torch.ones(batch.vertex_mask.shape, device=device)
+    for row, instance in enumerate(instances):
+        for view in instance.views[1:]:
+            eye = torch.from_numpy(camera_position(view.camera).astype(np.float32)).to(device)
+            other = F.normalize(batch.vertices[row] - eye, dim=-1)
+            seen = (1.0 - (other * ray[row]).sum(dim=-1).square()) * min(1.0, view.weight)
+            hidden[row] = torch.minimum(hidden[row], 1.0 - seen)
+    return ray, hidden

@@ -36,12 +36,12 @@ class WholeShape:
         fields = np.zeros((len(meshes), scene.batch.vertices.shape[1], 3, CHANGES - 1))
         for field, mesh in zip(fields, meshes, strict=True):
             field[: len(mesh.vertices)] = displacement_fields(mesh)
-        ray = scene.ray[..., None].double()
+        ray, hidden = scene.ray[..., None].double(), scene.hidden[..., None, None].double()
         moved: Float64[Tensor, "b v 3 k"] = torch.cat(
-            [torch.from_numpy(fields).to(ray.device), sharpening(scene.batch, scene.extent)[..., None].double()], dim=3
+            [torch.from_numpy(fields).to(ray.device), sharpening(scene.batch)[..., None].double()], dim=3
         )
         # In double precision: a sum over vertices must not depend on how far a batch pads them.
-        self._fields = moved - (1.0 - depth) * (moved * ray).sum(dim=2, keepdim=True) * ray
+        self._fields = moved - (1.0 - depth) * hidden * (moved * ray).sum(dim=2, keepdim=True) * ray
 
     def none(self) -> Float[Tensor, "b k"]:
         """The amounts that leave every shape as it is."""
@@ -56,7 +56,7 @@ def displacement_fields(mesh: Mesh) -> np.ndarray:
     """(V, 3, 13) float64: what one usual amount of each change but the sharpening does to each vertex, in extents."""
     vertices = mesh.vertices.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        placed = (vertices - vertices.mean(axis=0)) / max(float(np.ptp(vertices, axis=0).max()), 1e-12)
+        placed = vertices - vertices.mean(axis=0)
     fields = np.zeros((len(vertices), 3, CHANGES - 1))
     fields[:, :, 0] = OFFSET * vertex_normals(mesh)
     for source in range(3):
@@ -68,11 +68,10 @@ def displacement_fields(mesh: Mesh) -> np.ndarray:
     return fields
 
 
-def sharpening(batch: MeshBatch, extent: Float[Tensor, " b"]) -> Float[Tensor, "b v 3"]:
+def sharpening(batch: MeshBatch) -> Float[Tensor, "b v 3"]:
     """What the smoothing (I + λL)⁻¹ over `ROUNDNESS` takes away from each vertex, in extents (an unsharp mask).
 
     Single-view methods round edges and corners off; a rounded shape must be too large to reach its own outline.
     """
-    placed = batch.vertices / extent[:, None, None]
-    smoothness = (ROUNDNESS * extent / mean_edge_length(batch)).square()
-    return placed - Preconditioner(batch, smoothness).solve(placed)
+    smoothness = (ROUNDNESS / mean_edge_length(batch)).square()
+    return batch.vertices - Preconditioner(batch, smoothness).solve(batch.vertices)

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters, parameters_of
-from refine_batch.cameras.moving import MOVED, MovingCameras
+from refine_batch.cameras.moving import MOVED
 from refine_batch.config import LargeStepsOptions, LargeStepsWeights, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.decimation import decimated, welded
-from refine_batch.mesh.plane import SymmetryAxis
-from refine_batch.methods.base import MethodOutput, PreparedInstance
-from refine_batch.methods.large_steps import optimise
+from refine_batch.mesh.decimation import decimated
+from refine_batch.mesh.plane import SymmetryPlane
+from refine_batch.methods.base import MethodOutput, PreparedInstance, View
+from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement.camera_fit import ious, reduced
 
 # Directions searched, degrees. Pictures are rarely taken from below.
@@ -70,8 +70,10 @@ def estimate_camera(
     mesh: Mesh,
     mask: np.ndarray,
     unknown: UnknownCamera | None = None,
-    symmetry_axis: SymmetryAxis = "z",
+    plane: SymmetryPlane | None = None,
     device: torch.device | str = "cpu",
+    *,
+    target: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> Camera:
     """The camera from which the mask is met with the least change of the mesh.
 
@@ -80,10 +82,14 @@ def estimate_camera(
 
     Parameters
     ----------
+    mesh
+        A working mesh: one surface about the origin, its largest extent 1. A distance that is known is in its units.
     mask : (H, H) bool
         True on the object.
-    symmetry_axis
-        Of the plane in which the object should be its own mirror image.
+    plane
+        In which the object should be its own mirror image.
+    target
+        What the camera looks at.
 
     Raises
     ------
@@ -91,11 +97,12 @@ def estimate_camera(
         CAMERA_INVALID: from no direction does the mesh's silhouette overlap the mask.
     """
     unknown = unknown or UnknownCamera()
-    free = [name for name in MOVED if getattr(unknown, name) is None]
+    turn, rise, farther = (math.inf if getattr(unknown, name) is None else 0.0 for name in MOVED)
+    spread = turn, rise, farther
     small = _simplified(mesh)
-    starts = _search(small, mask, unknown, device)
-    rough = _refined(small, mask, starts, ROUGH, free, symmetry_axis, device)
-    fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, free, symmetry_axis, device)
+    starts = _search(small, mask, unknown, target, device)
+    rough = _refined(small, mask, starts, ROUGH, spread, plane, device)
+    fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, spread, plane, device)
     # Where nothing could be refined, what was searched is the best there is.
     return _mean(fine or rough) if rough else starts[0]
 
@@ -106,12 +113,18 @@ def _simplified(mesh: Mesh) -> Mesh:
             return decimated(mesh, ENOUGH_FACES)
         except InstanceError:
             pass  # It falls apart with fewer: all of them, then.
-    return welded(mesh)
+    return mesh
 
 
-def _search(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera, device: torch.device | str) -> list[Camera]:
+def _search(
+    mesh: Mesh,
+    mask: np.ndarray,
+    unknown: UnknownCamera,
+    target: tuple[float, float, float],
+    device: torch.device | str,
+) -> list[Camera]:
     """The cameras whose silhouettes agree best with the mask, none nearer than `APART` degrees to a better one."""
-    candidates = _candidates(mesh, mask, unknown)
+    candidates = _candidates(mesh, mask, unknown, target)
     scores = ious(mesh, _mask_at(mask, SEARCH_SIZE), candidates, device)
     if scores.max() <= 0.0:
         raise InstanceError(
@@ -128,11 +141,16 @@ def _search(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera, device: torch.
     return chosen
 
 
-def _candidates(mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera) -> list[Camera]:
+def _candidates(
+    mesh: Mesh, mask: np.ndarray, unknown: UnknownCamera, target: tuple[float, float, float]
+) -> list[Camera]:
     """Every direction at distances about the one that gives the silhouette the mask's size."""
     azimuths = AZIMUTHS if unknown.azimuth is None else [unknown.azimuth]
     elevations = ELEVATIONS if unknown.elevation is None else [unknown.elevation]
-    directions = [unknown.known(float(a), float(e), 1.0) for a, e in itertools.product(azimuths, elevations)]
+    directions = [
+        replace(unknown.known(float(a), float(e), 1.0), target=target)
+        for a, e in itertools.product(azimuths, elevations)
+    ]
     if unknown.distance is not None:
         return [replace(camera, distance=unknown.distance) for camera in directions]
     distances = _fitting_distances(mesh, mask, directions)
@@ -148,7 +166,8 @@ def _fitting_distances(mesh: Mesh, mask: np.ndarray, directions: list[Camera]) -
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     wanted = 2.0 * math.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1) / mask.shape[0]
     every = max(1, len(mesh.vertices) // 1000)
-    vertices = torch.from_numpy(mesh.vertices[::every].astype(np.float64))
+    # About the target.
+    vertices = torch.from_numpy(mesh.vertices[::every].astype(np.float64) - directions[0].target)
     cameras = cameras_from_parameters(parameters_of(directions))
     # With the camera at the distance d a point at depth z about the origin is seen at x / (z + d).
     turned = vertices @ cameras.rotation
@@ -167,24 +186,23 @@ def _refined(
     mask: np.ndarray,
     starts: Sequence[Camera],
     effort: tuple[int, int],
-    free: Sequence[str],
-    symmetry_axis: SymmetryAxis,
+    spread: tuple[float, float, float],
+    plane: SymmetryPlane | None,
     device: torch.device | str,
 ) -> list[Found]:
     """Where cameras end that move while the mesh is refined from each, the most credible first."""
     if not starts:
         return []
     size, steps = min(effort[0], len(mask)), effort[1]
-    seen = _mask_at(mask, size)
+    seen = _mask_at(mask, size).astype(np.float32)
     blank = np.zeros((size, size, 3), np.float32)
-    batch = [PreparedInstance("", mesh, blank, seen, camera, symmetry_axis) for camera in starts]
+    batch = [PreparedInstance("", mesh, blank, (View(seen, camera, spread=spread),), plane) for camera in starts]
     config = RefineConfig(method="large-steps", steps=steps, large_steps=LargeStepsOptions(weights=WEIGHTS))
-    moving = MovingCameras(starts, free, device)
-    outcomes = optimise(batch, config, torch.device(device), moving)
+    outcomes = large_steps(batch, config, torch.device(device))
     found = [
-        Found(camera, sum(outcome.losses.values()))
-        for camera, outcome in zip(moving.ends(), outcomes, strict=True)
-        if isinstance(outcome, MethodOutput)
+        Found(outcome.cameras[0], sum(outcome.losses.values()))
+        for outcome in outcomes
+        if isinstance(outcome, MethodOutput) and outcome.cameras
     ]
     return sorted(found, key=lambda f: f.doubt)
 

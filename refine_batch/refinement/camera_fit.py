@@ -91,15 +91,21 @@ class _Descent:
         rate: tuple[float, float],
     ) -> list[Camera]:
         moving = MovingCameras(starts, device=self._device)
+        change = moving.change.clone().requires_grad_()
+        adam = torch.optim.Adam([change], betas=(0.8, 0.95))
         target = reduced(self._mask, image_size).to(self._device)
         view = torch.zeros(len(starts), dtype=torch.int32, device=self._device)
         for step in range(steps):
             share = step / max(1, steps - 1)
-            points = project(self._vertices.expand(len(starts), -1, -1), moving.now())
+            points = project(self._vertices.expand(len(starts), -1, -1), moving.now(change))
             depth = warp_renderer(points, self._faces, self._count, view, image_size, _between(sigma, share))
             loss = _one_minus_iou(alpha(depth), target).sum()
-            [gradient] = torch.autograd.grad(loss, [moving.change])
-            moving.step(gradient, _between(rate, share))
+            [gradient] = torch.autograd.grad(loss, [change])
+            # No step of a camera whose gradient is not finite.
+            change.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
+            adam.param_groups[0]["lr"] = _between(rate, share)
+            adam.step()
+        moving.change = change.detach()
         return moving.ends()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.refinement.risk import risk, signs
 
@@ -34,7 +35,7 @@ def objection(
     iou_after: float | None,
     apart: float = math.inf,
     *,
-    symmetry_axis: str = "none",
+    plane: SymmetryPlane | None = None,
     largest_risk: float = 1.0,
 ) -> str | None:
     """Why the refined mesh should not be returned, as a sentence for `kept_reason`; None where all is well.
@@ -45,8 +46,8 @@ def objection(
         2D IoU of hard silhouette and mask, at the camera used.
     apart
         How far the outlines of coarse mesh and mask lie apart on average, as a share of the image's side.
-    symmetry_axis
-        `x`, `y`, `z` or `none`: of the plane in which the object should be its own mirror image.
+    plane
+        In which the object should be its own mirror image; None: in none.
     largest_risk
         The probability of a worse shape (`refine_batch.refinement.risk`) up to which a mesh is returned.
     """
@@ -79,7 +80,7 @@ def objection(
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
     # No estimate exceeds 1, and the signs cost two searches for nearest neighbours.
     if iou_before is not None and largest_risk < 1.0:
-        estimated = risk(signs(coarse, refined, symmetry_axis, iou_before))
+        estimated = risk(signs(coarse, refined, plane, iou_before))
         if estimated > largest_risk:
             return (
                 f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above "

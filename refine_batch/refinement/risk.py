@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.sampling import has_area
 from refine_batch.mesh.symmetry import asymmetry
 
@@ -53,19 +54,19 @@ WEIGHTS = Signs(asymmetry=1.85, overlap=10.6, growth=30.5)
 BIAS = -10.3
 
 
-def signs(coarse: Mesh, refined: Mesh, symmetry_axis: str, iou_before: float) -> Signs:
+def signs(coarse: Mesh, refined: Mesh, plane: SymmetryPlane | None, iou_before: float) -> Signs:
     """The signs of one refinement.
 
     Parameters
     ----------
-    symmetry_axis
-        `x`, `y`, `z` or `none`.
+    plane
+        In which the object should be its own mirror image; None: in none.
     iou_before
         2D IoU of the coarse mesh and the mask, at the camera used.
     """
     before, after = (float(np.ptp(mesh.vertices, axis=0).max()) for mesh in (coarse, refined))
     return Signs(
-        asymmetry=_mended(coarse, refined, symmetry_axis),
+        asymmetry=_mended(coarse, refined, plane),
         overlap=iou_before,
         growth=_log_ratio(after, before) - _log_ratio(size(refined), size(coarse)),
     )
@@ -85,13 +86,13 @@ def size(mesh: Mesh) -> float:
     return math.sqrt((area * ((middle - area @ middle) ** 2).sum(axis=1)).sum())
 
 
-def _mended(coarse: Mesh, refined: Mesh, symmetry_axis: str) -> float:
-    if symmetry_axis == "none" or not (has_area(coarse) and has_area(refined)):
+def _mended(coarse: Mesh, refined: Mesh, plane: SymmetryPlane | None) -> float:
+    if plane is None or not (has_area(coarse) and has_area(refined)):
         return USUAL_ASYMMETRY
-    before = asymmetry(coarse, symmetry_axis)
+    before = asymmetry(coarse, plane)
     if before < MADE_SYMMETRIC:
         return USUAL_ASYMMETRY
-    return min(0.0, _log_ratio(asymmetry(refined, symmetry_axis) + SAMPLING, before + SAMPLING))
+    return min(0.0, _log_ratio(asymmetry(refined, plane) + SAMPLING, before + SAMPLING))
 
 
 def _log_ratio(after: float, before: float) -> float:

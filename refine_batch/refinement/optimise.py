@@ -1,0 +1,158 @@
+"""The device's stage: cameras that are not known are estimated, and a batch is refined by the chosen method."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from refine_batch.cameras.moving import MOVED
+from refine_batch.config import RefineConfig
+from refine_batch.errors import ErrorKind, InstanceError, UsageError
+from refine_batch.methods.base import MethodOutput, load_method
+from refine_batch.methods.memory import batch_that_fits
+from refine_batch.refinement.camera_estimation import estimate_camera
+from refine_batch.refinement.prepare import Prepared
+
+logger = logging.getLogger(__name__)
+
+# Instances per device batch on a GPU, where that many fit.
+GPU_BATCH = 64
+# On a CPU, of methods whose steps are so short that a batch saves what each costs besides its arithmetic; of others one
+# at a time is as fast and takes the least memory.
+CPU_BATCH = {"large-steps": 4}
+# One standard deviation of an estimated camera, as it was found on synthetic objects: radians, radians, log distance.
+ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
+
+
+@dataclass(frozen=True, eq=False)
+class Optimised:
+    """What a method made of an instance.
+
+    Attributes
+    ----------
+    prepared
+        With the cameras that the method began with.
+    output
+        What it found.
+    """
+
+    prepared: Prepared
+    output: MethodOutput
+
+
+def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.device) -> list[Optimised | InstanceError]:
+    """One outcome per instance, in order; whatever becomes of one, its neighbours are refined.
+
+    What does not fit the device's memory is tried again in halves, and so is what raises as a whole.
+
+    Raises
+    ------
+    UsageError
+        The configuration names a method or a renderer that cannot be had.
+    """
+    method = load_method(config.method)
+    outcomes: list[Optimised | InstanceError | None] = [None] * len(batch)
+    ready: dict[int, Prepared] = {}
+    for i, prepared in enumerate(batch):
+        [found] = halved(lambda some: [_with_camera(p, device) for p in some], [prepared], device)
+        if isinstance(found, InstanceError):
+            outcomes[i] = found
+        else:
+            ready[i] = found
+    places = list(ready)
+    run = halved(lambda some: method([p.subject for p in some], config, device), list(ready.values()), device)
+    for i, output in zip(places, run, strict=True):
+        outcomes[i] = output if isinstance(output, InstanceError) else _checked(ready[i], output)
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def groups(
+    prepared: Sequence[Prepared], config: RefineConfig, device: torch.device, batch_size: int | None = None
+) -> Iterator[list[int]]:
+    """Places of instances to optimise together: of like size, so that little is padded, and as many as fit the device.
+
+    Parameters
+    ----------
+    batch_size
+        At most; by default what suits the device and the method.
+    """
+    size = batch_size or (GPU_BATCH if device.type == "cuda" else CPU_BATCH.get(config.method, 1))
+    order = sorted(range(len(prepared)), key=lambda i: (len(prepared[i].subject.mesh.vertices), i))
+    while order:
+        count = batch_that_fits([prepared[i].subject.mesh for i in order[:size]], config, device, size)
+        yield order[:count]
+        order = order[count:]
+
+
+def halved(work: Callable[[list], Sequence], batch: list, device: torch.device) -> list:
+    """`work(batch)`, one answer each; where it fails as a whole, in halves until the fault stands alone."""
+    if not batch:
+        return []
+    try:
+        answers = list(work(batch))
+        if len(answers) != len(batch):
+            raise ValueError(f"the method gave {len(answers)} outcomes for {len(batch)} instances")
+        return answers
+    except UsageError:
+        raise
+    except InstanceError as error:
+        # Without its traceback, whose frames hold the whole batch's tensors.
+        fault = error.with_traceback(None)
+    except Exception as error:
+        if out_of_memory(error):
+            subject = batch[0].subject
+            text = f"a mesh of {len(subject.mesh.vertices)} vertices does not fit the memory of {device}: {error}"
+            fault = InstanceError(ErrorKind.OUT_OF_MEMORY, text)
+        else:
+            if len(batch) == 1:
+                logger.exception("instance %r could not be refined", batch[0].instance_id)
+            fault = unexpected(error)
+    if len(batch) == 1:
+        return [fault]
+    # What failed is let go of before anything is tried again, what stands in cycles too.
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    middle = len(batch) // 2
+    return halved(work, batch[:middle], device) + halved(work, batch[middle:], device)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was all that was missing."""
+    # Of the CPU's memory torch says so in a plain RuntimeError.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def unexpected(error: Exception) -> InstanceError:
+    """What nobody foresaw, as an instance's fault."""
+    return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
+    """The instance with an estimate of its camera, where that is not known."""
+    unknown, working, subject = prepared.unknown, prepared.working, prepared.subject
+    if unknown is None:
+        return prepared
+    target = (0.0, 0.0, 0.0)
+    if unknown.distance is not None:
+        # A distance that is known is one from the mesh's own origin.
+        unknown = replace(unknown, distance=unknown.distance / working.extent)
+        target = tuple((-working.centre / working.extent).tolist())
+    camera = estimate_camera(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
+    known = [getattr(unknown, name) is not None for name in MOVED]
+    turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
+    views = subject.views
+    first = replace(views[0], camera=camera, spread=(turn, rise, farther))
+    return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
+
+
+def _checked(prepared: Prepared, output: MethodOutput) -> Optimised | InstanceError:
+    if output.vertices.shape != prepared.subject.mesh.vertices.shape or not np.isfinite(output.vertices).all():
+        return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
+    return Optimised(prepared, output)
