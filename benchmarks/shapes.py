@@ -49,7 +49,7 @@ from refine_batch.cameras.camera import angle_between, camera_axes, project, sta
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import CameraError
 from refine_batch.io.meshes import parse_mesh, write_mesh
-from refine_batch.mesh.decimation import welded
+from refine_batch.mesh.welding import weld
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.sampling import sample_surface
 from refine_batch.render import hard_silhouettes
@@ -127,7 +127,7 @@ def chamfer_in_place(mesh: Mesh, truth: Mesh, seed: int = 0, samples: int = SAMP
 
 def true_mesh(path: Path) -> Mesh:
     """The file's mesh, welded, centred on its box, largest extent 1."""
-    mesh = welded(parse_mesh(path.read_bytes(), path.name))
+    mesh = weld(parse_mesh(path.read_bytes(), path.name))[0]
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     return Mesh((mesh.vertices - (low + high) / 2) / (high - low).max(), mesh.faces)
 
