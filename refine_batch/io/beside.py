@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.formats.common import MeshFormatError, Sibling
-from refine_batch.io.storage import FileTooLargeError, StorageError, fetch
+from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch
 from refine_batch.io.uri import is_http, is_local, join, normalise, parent, redact
 
 _SHOWN = 80
@@ -26,7 +26,7 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
     MeshFormatError
         The name leads out of the folder, or the mesh came over HTTP, where there is no folder.
     InstanceError
-        MISSING_FILE, MESH_TOO_LARGE or STORAGE.
+        MISSING_FILE, MESH_TOO_LARGE, ACCESS_DENIED or STORAGE.
     """
     base = normalise(uri)
 
@@ -40,12 +40,13 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
         shown = f"{redact(place)} (named by {redact(base)})"
         try:
             return fetcher(place, s3_endpoint=s3_endpoint, max_bytes=max_bytes)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotAFileError) as error:
             raise InstanceError(ErrorKind.MISSING_FILE, f"{shown}: no such file") from error
         except FileTooLargeError as error:
             raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{shown}: more than {max_bytes:,} bytes") from error
         except StorageError as error:
-            raise InstanceError(ErrorKind.STORAGE, f"{error} (named by {redact(base)})") from error
+            kind = ErrorKind.ACCESS_DENIED if isinstance(error, AccessDeniedError) else ErrorKind.STORAGE
+            raise InstanceError(kind, f"{error} (named by {redact(base)})") from error
 
     return sibling
 
@@ -56,6 +57,8 @@ def relative_name(uri: str) -> str:
     Raises `MeshFormatError` for one that leads elsewhere.
     """
     name = unquote(uri)
+    while name.startswith("./"):
+        name = name[2:]
     segments = name.replace("\\", "/").split("/")
     if (
         not name

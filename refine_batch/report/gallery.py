@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.errors import InstanceError
+from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import Storage, StorageError, fetch
@@ -147,7 +148,8 @@ class _Inputs:
         if data is None:
             return None
         try:
-            return parse_mesh(data, redact(self._exhibit.row[column]))
+            uri = self._exhibit.row[column]
+            return parse_mesh(data, redact(uri), sibling=files_beside(uri, s3_endpoint=self._s3_endpoint))
         except InstanceError as error:
             self._exhibit.problems.append(error.message)
             return None

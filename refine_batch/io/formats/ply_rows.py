@@ -57,12 +57,11 @@ class TextBody:
         self._fault: MeshFormatError | None = None
         numbers, places = [np.zeros(0)], [np.zeros(0, dtype=np.int64)]
         for block in blocks(data, start, comments=False):
-            try:
-                numbers.append(block.numbers(np.ones(len(block.starts), dtype=bool)))
-            except MeshFormatError as error:  # a fault only if these words are asked for
-                self._fault = error
+            found, self._fault = block.leading_numbers()
+            numbers.append(found)
+            places.append((block.starts + block.offset)[: len(found)])
+            if self._fault:  # one only if more words are asked for
                 break
-            places.append(block.starts + block.offset)
         self._numbers = np.concatenate(numbers)
         self.places = np.concatenate(places)
         self.end = len(self._numbers)

@@ -95,6 +95,22 @@ class Block:
             raise self._fault(np.flatnonzero(wanted), whole, until_slash)
         return values
 
+    def leading_numbers(self) -> tuple[np.ndarray, MeshFormatError | None]:
+        """float64 values of the words up to the first that is no number, and what is wrong with that one."""
+        place = np.arange(len(self.starts))
+        try:
+            return self.numbers(place >= 0), None
+        except MeshFormatError as fault:
+            good, bad = 0, len(place)
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                try:
+                    self.numbers(place < middle)
+                    good = middle
+                except MeshFormatError:
+                    bad = middle
+            return self.numbers(place < good), fault
+
     def word(self, index: int) -> bytes:
         at = int(self.starts[index])
         return self.text[at:].tobytes()[: MAX_LINE + 1].split(None, 1)[0]

@@ -79,7 +79,7 @@ class Buffers:
             import meshopt
         except ImportError as error:
             raise MeshFormatError(
-                f"it is compressed with {name}, which takes the package meshopt: install it, or write the file without"
+                f"it is compressed with {name}, which needs the package meshopt: pip install 'refine-batch[meshopt]'"
             ) from error
         if count == 0:
             return np.zeros(0, dtype=np.uint8)
