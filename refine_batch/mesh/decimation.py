@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh.mesh import Mesh
+
+# fast_simplification keeps its mesh in variables of the library: two calls at once mix their meshes.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def welded(mesh: Mesh) -> Mesh:
@@ -29,7 +34,8 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
 
     # Triangles that share no vertices cannot collapse into each other: they would vanish one by one.
     mesh = welded(mesh)
-    vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
+    with _ONE_AT_A_TIME:
+        vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (c != a)]
     small = compact(np.asarray(vertices, np.float32), triangles)

@@ -24,7 +24,7 @@ from refine_batch.results.live import live_rows
 from refine_batch.results.rows import mesh_of
 from refine_batch.results.schema import FIGURES
 
-_CAMERA = tuple(one.name for one in fields(Camera))
+_CAMERA = tuple(one.name for one in fields(Camera) if one.name != "target")
 _SMALL = (
     *("instance_id", "category", "status", "error_kind", "error_message", "kept_reason", "method", "steps", "seconds"),
     *("preparation", "camera_source", *_CAMERA, "symmetry_axis", "attempts", "device", "refined_at"),

@@ -9,7 +9,7 @@ import numpy as np
 
 from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.cameras.matrices import about_z, camera_from_matrices
-from refine_batch.dataset.columns import CAMERA, NUMBERS
+from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS
 from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import ManifestRow
 from refine_batch.errors import InstanceError
@@ -19,7 +19,11 @@ from refine_batch.refinement.prepare import resize_square
 
 # Enough for a silhouette of a few hundred pixels.
 _FACES = 4000
-_MATRICES = ("intrinsics", "extrinsics", "camera_axes")
+# Columns that a look at the mesh, the picture and its mask does without.
+_NOT_NEEDED = {
+    *(*CAMERA_NUMBERS, "intrinsics", "extrinsics", "camera_axes", "up_axis", "ground_truth_uri", "ignore_uri"),
+    *("depth_uri", "depth_kind", "depth_scale", "normals_uri", "normals_axes", "views", "views_uri"),
+}
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,8 @@ def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -
     InstanceError
         Of the mesh, the picture or the mask.
     """
-    without: dict[str, Any] = dict.fromkeys((*NUMBERS, *(n for n in _MATRICES if hasattr(row, n))))
-    instance = load_instance(replace(row, **without, ground_truth_uri=None), s3_endpoint=s3_endpoint)
+    bare: dict[str, Any] = {name: None for name in vars(row) if name in _NOT_NEEDED}
+    instance = load_instance(replace(row, **bare), s3_endpoint=s3_endpoint)
     instance.mesh.check(f"instance {row.instance_id!r}")
     mesh = instance.mesh if len(instance.mesh.faces) <= _FACES else decimated(instance.mesh, _FACES)
     mask = np.asarray(instance.mask) >= 0.5
@@ -103,15 +107,13 @@ def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -
 
 
 def written_in(row: ManifestRow) -> Written:
-    """The camera that a row holds; without angles and matrices where it holds none."""
+    """The camera that a row holds; without angles and matrices where it holds none that could be read in any way."""
     up = getattr(row, "up_axis", None) or "y"
-    extrinsics = getattr(row, "extrinsics", None)
-    if extrinsics is not None:
+    if row.extrinsics is not None and row.intrinsics is not None:
+        if len(row.extrinsics) not in (12, 16) or len(row.intrinsics) not in (4, 9):
+            return Written()
         matrix = np.eye(4)
-        flat = np.asarray(extrinsics, np.float64).reshape(-1)
-        if len(flat) in (12, 16):
-            matrix.reshape(-1)[: len(flat)] = flat
-            intrinsics = np.asarray(getattr(row, "intrinsics", None), np.float64)
-            return Written(None, intrinsics, matrix, getattr(row, "camera_axes", None) or "opencv", up)
-    angles = {name: getattr(row, name) for name in NUMBERS if getattr(row, name) is not None}
+        matrix.reshape(-1)[: len(row.extrinsics)] = row.extrinsics
+        return Written(None, np.array(row.intrinsics), matrix, row.camera_axes or "opencv", up)
+    angles = {name: getattr(row, name) for name in CAMERA_NUMBERS if getattr(row, name) is not None}
     return Written(angles if all(name in angles for name in CAMERA) else None, up_axis=up)
