@@ -49,9 +49,9 @@ from refine_batch.cameras.camera import angle_between, camera_axes, project, sta
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import CameraError
 from refine_batch.io.meshes import parse_mesh, write_mesh
-from refine_batch.mesh.welding import weld
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.sampling import sample_surface
+from refine_batch.mesh.welding import weld
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.warp_rasterise import rasterise
 

@@ -15,15 +15,16 @@ ERRORS = {
     "500": _ERROR.format("InternalError", "We encountered an internal error. Please try again.").encode(),
     "503": _ERROR.format("SlowDown", "Please reduce your request rate.").encode(),
 }
-FAULTS = ("503", "500", "403", "torn", "stall", "reset", "lost-answer", "late-answer")
+FAULTS = ("503", "500", "403", "torn", "stall", "reset", "lost-answer", "late-answer", "held")
 
 
 class FaultProxy:
     """Forwards to `target`; `fault(method, path, number)` names what happens to a request, None for nothing.
 
     `requests` lists (method, path, fault) in order; `number` counts from 0. `lost-answer` performs the request and then
-    drops the connection, `late-answer` performs it and then stalls. `delay` seconds are added to every request.
-    `stalled` is how many requests hang at the moment.
+    drops the connection, `late-answer` performs it and then stalls; `held` performs it once `let_go` is set, whether or
+    not anybody still waits for the answer. `delay` seconds are added to every request.
+    `stalled` is how many requests hang at the moment, `held` how many are kept back.
     """
 
     def __init__(self, target: str, fault: Callable[[str, str, int], str | None] | None = None, delay: float = 0.0):
@@ -31,7 +32,8 @@ class FaultProxy:
         self.fault = fault or (lambda method, path, number: None)
         self.delay = delay
         self.requests: list[tuple[str, str, str | None]] = []
-        self.stalled = 0
+        self.stalled = self.held = 0
+        self.let_go = threading.Event()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -45,6 +47,7 @@ class FaultProxy:
 
     def __exit__(self, *exception: object) -> None:
         self._stopping.set()
+        self.let_go.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -54,6 +57,11 @@ class FaultProxy:
         self._stopping.wait(60)
         with self._lock:
             self.stalled -= 1
+
+    def _hold(self) -> None:
+        with self._lock:
+            self.held += 1
+        self.let_go.wait(60)
 
     def _handler(proxy) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
@@ -75,7 +83,14 @@ class FaultProxy:
                 if fault in ("403", "500", "503"):
                     self._answer(int(fault), {"Content-Type": "application/xml"}, ERRORS[fault])
                     return
+                if fault == "held":
+                    proxy._hold()
                 status, headers, answer = self._forward(body)
+                if fault == "held":
+                    with proxy._lock:
+                        proxy.held -= 1
+                    self.close_connection = True
+                    return  # its sender was told to give up long ago
                 if fault == "late-answer":
                     proxy._hang()
                 if fault in ("lost-answer", "late-answer"):

@@ -122,7 +122,12 @@ def _accessor(index, **changes):
         (triangle_glb(buffers=[{"byteLength": 42, "uri": "../../etc/passwd"}]), "another file"),
         (
             triangle_glb(buffers=[{"byteLength": 42, "uri": "data:application/gltf-buffer;base64,AAAA"}]),
-            "another file",
+            "cut short",
+        ),
+        (triangle_glb(buffers=[{"byteLength": 42, "uri": "data:application/gltf-buffer,AAAA"}]), "not base64"),
+        (
+            triangle_glb(buffers=[{"byteLength": 42, "uri": "data:application/gltf-buffer;base64,A$"}]),
+            "cannot be decoded",
         ),
         (triangle_glb(nodes=[{"mesh": 0, "children": [0]}]), "its own ancestor"),
         (triangle_glb(nodes=[{"mesh": 7}]), "does not hold together"),
@@ -133,8 +138,9 @@ def _accessor(index, **changes):
         (_accessor(0, count=4), "past its data"),
         (_accessor(0, count=-3), "-3"),
         (_accessor(0, count=1e99), "1e+99"),
-        (_accessor(0, componentType=5123), "quantised"),
-        (_accessor(0, sparse={"count": 1}), "sparse"),
+        (_accessor(0, componentType=5124), "5124"),
+        (_accessor(0, type="VEC2"), "VEC2"),
+        (_accessor(0, sparse={"count": 4}), "replaces 4"),
         (_accessor(1, componentType=5126), "unsigned"),
         (_accessor(0, byteOffset=-8), "-8"),
         ({"meshes": []}, None),
@@ -185,7 +191,8 @@ def test_one_mesh_under_many_nodes_counts_each_time():
     assert len(parse_mesh(data, f"{URI}.glb", max_faces=101).faces) == 101
 
 
-def test_compressed_glb_is_named():
-    primitive = {"attributes": {"POSITION": 0}, "extensions": {"KHR_draco_mesh_compression": {}}}
+def test_what_is_not_compressed_but_said_to_be_is_named():
+    extension = {"KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}}
+    primitive = {"attributes": {"POSITION": 0}, "extensions": extension}
     error = refusal(glb(triangle_glb(meshes=[{"primitives": [primitive]}]), TRIANGLE_BYTES), "glb")
-    assert "KHR_draco_mesh_compression" in error.message
+    assert "said to be compressed with KHR_draco_mesh_compression is not" in error.message

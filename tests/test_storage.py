@@ -317,3 +317,67 @@ def test_a_password_in_a_bucket_s_place_is_not_shown(aws_environment):
     with pytest.raises(StorageError, match="cannot read") as caught:
         fetch("s3://user:geheim@bucket/file", s3_endpoint="http://127.0.0.1:9")
     assert "geheim" not in str(caught.value)
+
+
+def walks_of(monkeypatch, *walks):
+    """`local.walk` sees these, one after the other; the last again and again."""
+    made = []
+
+    def walk(folder, prefix=""):
+        names = walks[min(len(made), len(walks) - 1)]
+        made.append(names)
+        names = names(len(made)) if callable(names) else names
+        return iter([(name, os.stat_result([0] * 10)) for name in names])
+
+    monkeypatch.setattr(local, "walk", walk)
+    return made
+
+
+def test_a_listing_ends_beside_one_who_keeps_writing(tmp_path, monkeypatch):
+    made = walks_of(monkeypatch, lambda count: [f"{n}.parquet" for n in range(min(count, 9))])
+    assert [f.path for f in Storage(str(tmp_path)).list()] == ["0.parquet", "1.parquet"]
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("walks", [(["other"], ["new", "other"]), (["old", "other"], ["other"])])
+def test_a_file_and_what_replaces_it_are_not_both_missed(tmp_path, monkeypatch, walks):
+    walks_of(monkeypatch, *walks)
+    names = {f.path for f in Storage(str(tmp_path)).list()}
+    assert names & {"old", "new"}
+
+
+def test_update_sees_what_it_replaces(storage):
+    storage.write("f", b"one")
+    assert storage.update("f", lambda data: data + b" two", 10) == b"one two"
+    assert storage.update("f", lambda data: b"x" if data == b"one" else None, 10) is None
+    assert storage.update("f", lambda data: b"3", 10) == b"3" == storage.read("f")
+    with pytest.raises(FileNotFoundError):
+        storage.update("none", lambda data: b"", 10)
+
+
+@pytest.mark.parametrize("where", ["local", "moto"])
+def test_of_two_updates_at_once_neither_is_lost(where, request, tmp_path):
+    storage = Storage(str(tmp_path)) if where == "local" else request.getfixturevalue("moto_folder")
+    storage.write("f", b"a")
+
+    def change(data: bytes) -> bytes:
+        if data == b"a":
+            storage.delete("f")
+            storage.create("f", b"b")
+        return data + b"c"
+
+    if where == "local":
+        with pytest.raises(FileNotFoundError):
+            storage.update("f", change, 10)
+        assert storage.read("f") == b"b"
+    else:
+        assert storage.update("f", change, 10) == b"bc" == storage.read("f")
+
+
+def test_update_ends_in_time(s3_folder, monkeypatch):
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=1000, base=0.05, cap=0.1))
+    s3_folder.write("f", b"a")
+    with FaultProxy(s3_folder.s3_endpoint, lambda *request: "503") as proxy:
+        with pytest.raises(StorageError):
+            Storage(s3_folder.uri, proxy.endpoint).update("f", lambda data: b"b", 1.0)
+        assert len(proxy.requests) < 1000

@@ -141,6 +141,7 @@ def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any
 
 def _coarse(row: dict[str, Any], s3_endpoint: str | None) -> Mesh:
     from refine_batch.errors import ErrorKind, InstanceError
+    from refine_batch.io.beside import files_beside
     from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
     from refine_batch.io.storage import StorageError, fetch
 
@@ -148,4 +149,4 @@ def _coarse(row: dict[str, Any], s3_endpoint: str | None) -> Mesh:
         data = fetch(row["mesh_uri"], s3_endpoint=s3_endpoint, max_bytes=MAX_MESH_BYTES)
     except (FileNotFoundError, StorageError) as error:
         raise InstanceError(ErrorKind.MISSING_FILE, f"its coarse mesh cannot be read any more: {error}") from error
-    return parse_mesh(data, row["mesh_uri"])
+    return parse_mesh(data, row["mesh_uri"], sibling=files_beside(row["mesh_uri"], s3_endpoint=s3_endpoint))

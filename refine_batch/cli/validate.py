@@ -14,6 +14,7 @@ from refine_batch.cli.group import COMMANDS, Command
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from refine_batch.dataset.diagnosis.diagnose import Diagnosis
     from refine_batch.dataset.manifest import Manifest
     from refine_batch.dataset.row import ManifestRow
     from refine_batch.dataset.stamps import InputStamper
@@ -40,6 +41,13 @@ class Finding:
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N rows.")
 @click.option(
+    "--preview",
+    "page",
+    metavar="FILE.html",
+    help="Write a page of up to 24 rows with the coarse meshes' outlines over their pictures, and say which usual "
+    "mistake about cameras, if any, keeps them from meeting.",
+)
+@click.option(
     "--show",
     type=click.IntRange(min=0),
     default=100,
@@ -49,7 +57,15 @@ class Finding:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
-def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: bool, s3_endpoint: str | None) -> None:
+def validate(
+    manifest: str,
+    deep: bool,
+    limit: int | None,
+    page: str | None,
+    show: int,
+    as_json: bool,
+    s3_endpoint: str | None,
+) -> None:
     """Check every row of MANIFEST without refining: its values, that its files exist and, with --deep, their content.
 
     Exit status: 0 when every row can be refined, 1 when one cannot, 2 when the manifest itself cannot be used.
@@ -57,6 +73,10 @@ def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: b
     from refine_batch.cli.console import console, plain, print_json, table
     from refine_batch.dataset.manifest import Manifest
 
+    if page:
+        from refine_batch.report.report import check_destination
+
+        check_destination(page)
     opened = Manifest.open(manifest, s3_endpoint)
     rows = opened.check_ids()
     rows = min(rows, limit) if limit else rows
@@ -66,8 +86,10 @@ def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: b
         bad.add(finding.row)
         if as_json or len(findings) < show:
             findings.append(finding)
+    diagnosis = _preview(opened, rows, page) if page else None
     if as_json:
-        print_json({"rows": rows, "bad": len(bad), "findings": [vars(finding) for finding in findings]})
+        found_json = {"rows": rows, "bad": len(bad), "findings": [vars(finding) for finding in findings]}
+        print_json(found_json | ({"diagnosis": diagnosis.as_json()} if diagnosis else {}))
     else:
         out = console()
         if findings:
@@ -79,7 +101,19 @@ def validate(manifest: str, deep: bool, limit: int | None, show: int, as_json: b
             out.print(plain(f"columns that mean nothing here are ignored: {', '.join(opened.ignored_columns)}"))
         good = f"all {rows} rows can be refined" if not bad else f"{len(bad)} of {rows} rows cannot be refined"
         out.print(good + ("" if deep or bad else "; --deep also reads their meshes and images"))
+        if diagnosis:
+            out.print(plain(f"cameras: {diagnosis}"), soft_wrap=True)
+            out.print(plain(f"the page is {page}"), soft_wrap=True)
     raise click.exceptions.Exit(1 if bad else 0)
+
+
+def _preview(manifest: Manifest, rows: int, page: str) -> Diagnosis:
+    from refine_batch.report.preview import preview
+    from refine_batch.report.report import write_page
+
+    made = preview(manifest, rows)
+    write_page(made.html, page, manifest.s3_endpoint)
+    return made.diagnosis
 
 
 def examine(manifest: Manifest, *, deep: bool = False, limit: int | None = None) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance
+from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
@@ -72,7 +73,13 @@ class _Files:
 
     def mesh(self, column: str) -> Mesh:
         data = self._fetch(column, self.limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
-        return parse_mesh(data, self.name(column), max_faces=self.limits.faces, max_bytes=self.limits.mesh_bytes)
+        return parse_mesh(
+            data,
+            self.name(column),
+            max_faces=self.limits.faces,
+            max_bytes=self.limits.mesh_bytes,
+            sibling=files_beside(getattr(self.row, column), s3_endpoint=self.s3_endpoint),
+        )
 
     def image(self) -> tuple[np.ndarray, np.ndarray | None]:
         data = self._fetch("image_uri", self.limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)

@@ -7,7 +7,7 @@ import ctypes
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Names that listings, and every glob of `*.parquet`, pass over.
@@ -79,6 +79,26 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def update(path: str, change: Callable[[bytes], bytes | None]) -> bytes | None:
+    """Read-modify-write in place: what `change` made of the content, None where it left it as it is.
+
+    The content is replaced in the very file that was read. If another was put in its place meanwhile, however long
+    this process stood still in between, that one is left alone, and FileNotFoundError raised.
+    """
+    with open(path, "r+b", buffering=0) as file:
+        data = file.read()
+        changed = change(data)
+        if changed is None:
+            return None
+        os.pwrite(file.fileno(), changed, 0)
+        if len(changed) < len(data):
+            file.truncate(len(changed))
+        os.fsync(file.fileno())
+        if os.stat(path).st_ino != os.fstat(file.fileno()).st_ino:
+            raise FileNotFoundError(errno.ENOENT, "it was replaced meanwhile", path)
+    return changed
+
+
 def walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
     """(path relative to `folder`, stat) of every file below `prefix`, hidden ones left out."""
     try:
@@ -99,18 +119,14 @@ def walk(folder: str, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
 
 
 def listing(folder: str, prefix: str) -> list[tuple[str, os.stat_result]]:
-    """`walk`, repeated until two passes name the same files.
+    """What either of two walks saw.
 
-    A file that is replaced by another during a pass can be missed by it together with its replacement; the next pass
-    sees the replacement.
+    A file that is replaced by another during a walk can be missed by it together with its replacement: during the
+    first, the second sees the replacement; during the second, the first has seen the file itself.
     """
-    last = None
-    while True:
-        found = sorted(walk(folder, prefix))
-        names = [path for path, _ in found]
-        if names == last:
-            return found
-        last = names
+    seen = dict(walk(folder, prefix))
+    seen.update(walk(folder, prefix))
+    return sorted(seen.items())
 
 
 def exchange(first: str, second: str) -> bool:

@@ -4,37 +4,70 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import numpy as np
 import trimesh
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io.formats.common import MeshFormatError, MeshTooLargeError
-from refine_batch.io.formats.glb import MAGIC as GLB_MAGIC
-from refine_batch.io.formats.glb import read_glb
+from refine_batch.io.formats.common import (
+    Geometry,
+    MeshFormatError,
+    MeshTooLargeError,
+    Sibling,
+)
+from refine_batch.io.formats.gltf.document import MAGIC as GLB_MAGIC
+from refine_batch.io.formats.gltf.document import looks_like_gltf
+from refine_batch.io.formats.gltf.reader import read_gltf
 from refine_batch.io.formats.obj import read_obj
 from refine_batch.io.formats.off import looks_like_off, read_off
 from refine_batch.io.formats.ply import read_ply
+from refine_batch.io.formats.ply_header import looks_like_ply
 from refine_batch.io.formats.stl import read_stl
 from refine_batch.mesh import Mesh
 
 MeshFormat = Literal["obj", "ply", "glb"]
-Reader = Callable[[bytes, int], tuple[np.ndarray, np.ndarray]]
+SourceFormat = Literal["obj", "ply", "off", "stl", "glb", "gltf"]
+Reader = Callable[[bytes, int, Sibling | None], Geometry]
 
 MAX_MESH_BYTES = 512 * 1024 * 1024
 # Ten times what any single-view method makes; beyond it a refinement would take hours and gigabytes.
 MAX_FACES = 2_000_000
 
-_READERS: dict[str, Reader] = {"obj": read_obj, "ply": read_ply, "off": read_off, "stl": read_stl, "glb": read_glb}
+_READERS: dict[SourceFormat, Reader] = {
+    "obj": read_obj,
+    "ply": read_ply,
+    "off": read_off,
+    "stl": read_stl,
+    "glb": read_gltf,
+    "gltf": read_gltf,
+}
 
 
-def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: int = MAX_MESH_BYTES) -> Mesh:
-    """The mesh in the bytes of an OBJ, PLY, OFF, STL or GLB file.
+@dataclass(frozen=True)
+class MeshFile:
+    """A file's mesh, the format it was in, and sentences about what of it was left out."""
+
+    mesh: Mesh
+    file_format: SourceFormat
+    notes: tuple[str, ...]
+
+
+def parse_mesh(
+    data: bytes,
+    uri: str,
+    *,
+    max_faces: int = MAX_FACES,
+    max_bytes: int = MAX_MESH_BYTES,
+    sibling: Sibling | None = None,
+) -> Mesh:
+    """The mesh in the bytes of an OBJ, PLY, OFF, STL, GLB or glTF file.
 
     Vertices and faces keep the file's order; polygons become fans about their first corner; nothing is merged, except
-    STL's repeated corners. References to other files, materials and textures are never followed.
+    STL's repeated corners. Materials and textures are never followed; `io.write_like` writes them back.
 
     Parameters
     ----------
@@ -45,6 +78,9 @@ def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: 
         errors name it.
     max_faces, max_bytes
         Limits, checked from headers and line counts before memory is spent where the format allows.
+    sibling
+        Fetches the buffers of a glTF file that lie beside it; `io.beside.files_beside` makes one. Without it they are
+        refused.
 
     Raises
     ------
@@ -52,34 +88,57 @@ def parse_mesh(data: bytes, uri: str, *, max_faces: int = MAX_FACES, max_bytes: 
         MESH_TOO_LARGE, MESH_EMPTY (no faces or no vertices) or MESH_BROKEN (anything else: not a mesh, cut short, an
         index out of range, a NaN).
     """
+    return read_mesh(data, uri, max_faces=max_faces, max_bytes=max_bytes, sibling=sibling).mesh
+
+
+def read_mesh(
+    data: bytes,
+    uri: str,
+    *,
+    max_faces: int = MAX_FACES,
+    max_bytes: int = MAX_MESH_BYTES,
+    sibling: Sibling | None = None,
+) -> MeshFile:
+    """As `parse_mesh`, with the format and what was left out."""
     if len(data) > max_bytes:
         raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: it has {len(data)} bytes; the limit is {max_bytes}")
     if not data.strip():
         raise InstanceError(ErrorKind.MESH_EMPTY, f"{uri}: the file is empty")
-    read = _READERS.get(mesh_format(data, uri) or "")
-    if read is None:
+    file_format = mesh_format(data, uri)
+    if file_format is None:
         raise InstanceError(
-            ErrorKind.MESH_BROKEN, f"{uri}: not a mesh that can be read; OBJ, PLY, OFF, STL and GLB files can"
+            ErrorKind.MESH_BROKEN, f"{uri}: not a mesh that can be read; OBJ, PLY, OFF, STL, GLB and glTF files can"
         )
+    with named_errors(uri):
+        found = _READERS[file_format](data, max_faces, sibling)
+    if len(found.faces) == 0 and found.notes:
+        raise InstanceError(ErrorKind.MESH_EMPTY, f"{uri}: the mesh has no faces: {'; '.join(found.notes)}")
+    return MeshFile(_checked(found.vertices, found.faces, uri), file_format, found.notes)
+
+
+@contextmanager
+def named_errors(uri: str) -> Iterator[None]:
+    """What a reader or writer says of a file's bytes, as an error of the instance that names the file."""
     try:
-        vertices, faces = read(data, max_faces)
+        yield
     except MeshTooLargeError as error:
         raise InstanceError(ErrorKind.MESH_TOO_LARGE, f"{uri}: {error}; decimate it first") from error
     except MeshFormatError as error:
         raise InstanceError(ErrorKind.MESH_BROKEN, f"{uri}: broken mesh: {error}") from error
-    return _checked(vertices, faces, uri)
 
 
-def mesh_format(data: bytes, uri: str) -> str | None:
+def mesh_format(data: bytes, uri: str) -> SourceFormat | None:
     """The format's name by content where that can be told, else by extension; None for neither."""
     if data[:4] == GLB_MAGIC:
         return "glb"
-    if data[:4] in (b"ply\n", b"ply\r"):
+    if looks_like_ply(data):
         return "ply"
     if looks_like_off(data):
         return "off"
     extension = posixpath.splitext(uri.partition("?")[0].partition("#")[0])[1][1:].lower()
-    return extension if extension in _READERS else None
+    if extension in ("glb", "gltf") and looks_like_gltf(data):
+        return "gltf"
+    return cast(SourceFormat, extension) if extension in _READERS else None
 
 
 def _checked(vertices: np.ndarray, faces: np.ndarray, uri: str) -> Mesh:

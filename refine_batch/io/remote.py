@@ -185,9 +185,9 @@ def _upload_timeout(data: bytes) -> float:
     return ANSWER_TIMEOUT + len(data) / SLOWEST_UPLOAD
 
 
-def _call(fs, method: str, **request: Any) -> dict[str, Any]:
+def _call(fs, method: str, timeout: float | None = None, **request: Any) -> dict[str, Any]:
     """One S3 request by its boto name."""
-    return fsspec.asyn.sync(fs.loop, fs._call_s3, method, timeout=ANSWER_TIMEOUT, **request)
+    return fsspec.asyn.sync(fs.loop, fs._call_s3, method, timeout=timeout or ANSWER_TIMEOUT, **request)
 
 
 def create(uri: str, endpoint: str | None, data: bytes) -> bool:
@@ -211,6 +211,45 @@ def create(uri: str, endpoint: str | None, data: bytes) -> bool:
             raise
         write(uri, endpoint, data)
     return True
+
+
+class ChangedMeanwhileError(ConnectionError):
+    """Another wrote between a look and a conditional put: the same again may succeed."""
+
+
+def update(uri: str, endpoint: str | None, change: Callable[[bytes], bytes | None], timeout: float) -> bytes | None:
+    """Read-modify-write: what `change` made of the content, None where it left it as it is.
+
+    On S3 by a conditional put, where the server honours it: a put that is late, or beside another's, changes nothing.
+    """
+    fs = filesystem(uri, endpoint)
+    if scheme(uri) != "s3":
+        changed = change(fs.cat_file(key_of(uri)))
+        if changed is not None:
+            write(uri, endpoint, changed)
+        return changed
+    place = dict(zip(("Bucket", "Key"), fs.split_path(key_of(uri)), strict=False))
+    data, etag = fsspec.asyn.sync(fs.loop, _get_tagged, fs, place, timeout=timeout)
+    changed = change(data)
+    if changed is None:
+        return None
+    try:
+        _call(fs, "put_object", timeout, **place, Body=changed, **({"IfMatch": etag} if etag else {}))
+    except OSError as error:
+        if _code(error) in ("PreconditionFailed", "412"):
+            raise ChangedMeanwhileError("the file was changed meanwhile") from None
+        if _code(error) not in ("NotImplemented", "501"):
+            raise
+        _call(fs, "put_object", timeout, **place, Body=changed)
+    return changed
+
+
+async def _get_tagged(fs, place: dict[str, str]) -> tuple[bytes, str | None]:
+    answer = await fs._call_s3("get_object", **place)
+    try:
+        return await answer["Body"].read(), answer.get("ETag")
+    finally:
+        answer["Body"].close()
 
 
 def delete(uris: list[str], endpoint: str | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import random
 import threading
 import time
@@ -40,8 +41,11 @@ def retries() -> int:
     return _retries
 
 
-def retrying(operation: Callable[[], T], policy: RetryPolicy | None = None) -> T:
-    """The operation's result, repeating it while it fails for a reason that may pass; its last error otherwise."""
+def retrying(operation: Callable[[], T], policy: RetryPolicy | None = None, *, until: float = math.inf) -> T:
+    """The operation's result, repeating it while it fails for a reason that may pass; its last error otherwise.
+
+    No attempt is begun after `until`, by `time.monotonic`.
+    """
     global _retries
     policy = policy or POLICY
     attempt = 0
@@ -49,9 +53,10 @@ def retrying(operation: Callable[[], T], policy: RetryPolicy | None = None) -> T
         try:
             return operation()
         except Exception as error:
-            if attempt + 1 >= policy.attempts or not is_transient(error):
+            wait = policy.wait(attempt)
+            if attempt + 1 >= policy.attempts or not is_transient(error) or time.monotonic() + wait >= until:
                 raise
-        time.sleep(policy.wait(attempt))
+        time.sleep(wait)
         attempt += 1
         with _lock:
             _retries += 1

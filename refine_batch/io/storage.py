@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import stat
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,6 +168,29 @@ class Storage:
         except FileNotFoundError:
             return False
 
+    def update(self, path: str, change: Callable[[bytes], bytes | None], within: float) -> bytes | None:
+        """Replace the file's content by what `change` makes of it, in at most `within` seconds.
+
+        Returns the new content, None where `change` gave None and so left it as it is. On local file systems, and on S3
+        servers that honour `If-Match`, nothing is overwritten but what `change` has seen, however late a write comes;
+        elsewhere it may be. Local files are changed in place: keep the length, so that no reader sees half of it.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no such file, or a local one was replaced meanwhile.
+        StorageError
+            The store failed until the time was over.
+        """
+        uri, until = self.path_of(path), time.monotonic() + within
+
+        def once() -> bytes | None:
+            if self.local:
+                return local.update(uri, change)
+            return remote.update(uri, self.s3_endpoint, change, max(until - time.monotonic(), 0.1) / 2)
+
+        return _guarded("update", uri, once, until)
+
     def list(self, prefix: str = "", starting_with: str = "") -> list[StoredFile]:
         """Every file under the folder `prefix`, sorted by path, as it is now; empty where there is no such folder.
 
@@ -281,10 +306,10 @@ def _hidden(path: str) -> bool:
     return any(segment.startswith(".") for segment in path.split("/"))
 
 
-def _guarded(verb: str, uri: str, operation: Callable[[], T]) -> T:
+def _guarded(verb: str, uri: str, operation: Callable[[], T], until: float = math.inf) -> T:
     """The operation with retries, its failures as errors for people."""
     try:
-        return retrying(operation)
+        return retrying(operation, until=until)
     except RefineBatchError:
         raise
     except Exception as error:

@@ -109,8 +109,9 @@ def user_of(uri: str) -> str:
     return authority.rpartition("@")[0]
 
 
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
-_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]+")
+# From the first letter on, so that a long word is looked at once.
+_USER = re.compile(r"(?<![A-Za-z])([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#'\"<>]*@")
+_QUERY = re.compile(r"(?<![A-Za-z])([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]+")
 _NAMED = re.compile(
     r"(?i)\b((?:[a-z0-9_-]*(?:secret|token|passw(?:or)?d|signature|credential|api_?key|access_?key(?:_?id)?))"
     r"['\"]?\s*[=:]\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&'\",;)}\]]+)"

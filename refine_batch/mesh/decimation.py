@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh.mesh import Mesh
+
+# fast_simplification keeps its mesh in variables of the library: two calls at once mix their meshes.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def decimated(mesh: Mesh, faces: int) -> Mesh:
@@ -22,7 +27,8 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     """
     from fast_simplification import simplify
 
-    vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
+    with _ONE_AT_A_TIME:
+        vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (c != a)]
     small = compact(np.asarray(vertices, np.float32), triangles)

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.errors import InstanceError
+from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import Storage, StorageError, fetch
@@ -23,7 +24,7 @@ from refine_batch.results.live import live_rows
 from refine_batch.results.rows import mesh_of
 from refine_batch.results.schema import FIGURES
 
-_CAMERA = tuple(one.name for one in fields(Camera))
+_CAMERA = tuple(one.name for one in fields(Camera) if one.name != "target")
 _SMALL = (
     *("instance_id", "category", "status", "error_kind", "error_message", "kept_reason", "method", "steps", "seconds"),
     *("preparation", "camera_source", *_CAMERA, "symmetry_axis", "attempts", "device", "refined_at"),
@@ -147,7 +148,8 @@ class _Inputs:
         if data is None:
             return None
         try:
-            return parse_mesh(data, redact(self._exhibit.row[column]))
+            uri = self._exhibit.row[column]
+            return parse_mesh(data, redact(uri), sibling=files_beside(uri, s3_endpoint=self._s3_endpoint))
         except InstanceError as error:
             self._exhibit.problems.append(error.message)
             return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,6 +16,7 @@ from markupsafe import Markup
 
 from refine_batch.io.uri import redact_uri
 from refine_batch.job.progress import duration
+from refine_batch.job.versions import code_version
 from refine_batch.results.labels import LABELS, figure, figure_name, percent, printable
 
 # In the order in which they run; all are part of the package, none is fetched.
@@ -32,14 +35,21 @@ def render(values: dict[str, Any], data: dict[str, Any]) -> str:
     data
         What the scripts read, as JSON.
     """
-    scripts = [_asset(name).strip() + "\n" for name in SCRIPTS]
+    shown = {"data": Markup(json_for_script(data))}
+    return render_page("page.html.jinja", values | shown, SCRIPTS)
+
+
+def render_page(template: str, values: dict[str, Any], scripts: Sequence[str] = ()) -> str:
+    """The HTML of a template of `assets/` with the style and these scripts of `assets/`; every value is escaped."""
+    sources = [_asset(name).strip() + "\n" for name in scripts]
     shown = {
-        "policy": policy(scripts),
-        "scripts": [Markup(script) for script in scripts],
+        "policy": policy(sources),
+        "scripts": [Markup(source) for source in sources],
         "style": Markup(_asset("page.css")),
-        "data": Markup(json_for_script(data)),
+        "version": code_version(),
+        "made_at": datetime.now(UTC),
     }
-    return _template().render(values | shown)
+    return _template(template).render(shown | values)
 
 
 def policy(scripts: list[str]) -> str:
@@ -47,8 +57,9 @@ def policy(scripts: list[str]) -> str:
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
     )
+    none = "'none'"
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
+        f"default-src 'none'; script-src {hashes or none}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; "
         "form-action 'none'"
     )
 
@@ -76,7 +87,7 @@ def _asset(name: str) -> str:
 
 
 @cache
-def _template() -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -91,4 +102,4 @@ def _template() -> jinja2.Template:
         "without_credentials": redact_uri,
     }
     environment.globals["figure"] = figure
-    return environment.from_string(_asset("page.html.jinja"))
+    return environment.from_string(_asset(name))

@@ -26,11 +26,11 @@ def photo(rgb: np.ndarray, mask: np.ndarray | None) -> str:
     """The image (H, W, 3) uint8, padded to a square; where there is a mask (H, W) bool, the rest is faded."""
     picture = resize_square(rgb.astype(np.float32) / 255.0, SIZE)
     if mask is None:
-        return _webp(Image.fromarray((picture * 255).round().astype(np.uint8)))
+        return webp(Image.fromarray((picture * 255).round().astype(np.uint8)))
     alpha = 0.25 + 0.75 * resize_square(mask[..., None].astype(np.float32), SIZE)
     if not rgb[~mask].any():  # a cut-out on black: the black says nothing
         alpha = (alpha - 0.25) / 0.75
-    return _webp(Image.fromarray((np.concatenate([picture, alpha], axis=2) * 255).round().astype(np.uint8)))
+    return webp(Image.fromarray((np.concatenate([picture, alpha], axis=2) * 255).round().astype(np.uint8)))
 
 
 def overlay(mesh: Mesh, camera: Camera, mask: np.ndarray, colour: tuple[int, int, int]) -> str:
@@ -45,7 +45,8 @@ def overlay(mesh: Mesh, camera: Camera, mask: np.ndarray, colour: tuple[int, int
     return _png(image, transparency=0)
 
 
-def _webp(image: Image.Image) -> str:
+def webp(image: Image.Image) -> str:
+    """An image as a data URI, a few kilobytes large."""
     stream = io.BytesIO()
     image.save(stream, "WEBP", quality=80)
     return _data_uri("webp", stream.getvalue())

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage
 from refine_batch.io.uri import is_local, normalise, parent, redact
-from refine_batch.job.versions import code_version
 from refine_batch.report.gallery import Exhibit, exhibits
 from refine_batch.report.page import render, shortened
 from refine_batch.report.survey import GROUPS, Survey, survey
@@ -53,13 +51,24 @@ def write_report(
     output = Storage(normalise(output_uri), s3_endpoint)
     if not list_parts(output):
         raise UsageError(f"{redact(output.uri)} holds no results; give the OUTPUT of a `refine-batch run`")
+    write_page(html_of(output, sample=sample, seed=seed), destination, s3_endpoint)
+
+
+def write_page(html: str, destination: str, s3_endpoint: str | None = None) -> None:
+    """Put a page at `destination`, a path or URI. Raises UsageError where that names no file."""
+    folder, name = check_destination(destination)
+    Storage(folder, s3_endpoint).write(name, html.encode("utf-8", "replace"))
+
+
+def check_destination(destination: str) -> tuple[str, str]:
+    """(folder, name) of a page to write. Raises UsageError where there is no name, or a folder of that name."""
     target = normalise(destination)
     folder, name = parent(target), target.rpartition("/")[2]
     if not name or folder == target or destination.endswith("/"):
         raise UsageError(f"{redact(destination)} is not the path of a file; write something like report.html")
     if is_local(target) and os.path.isdir(target):
         raise UsageError(f"{redact(destination)} is a folder; write something like {redact(destination)}/report.html")
-    Storage(folder, s3_endpoint).write(name, html_of(output, sample=sample, seed=seed).encode("utf-8", "replace"))
+    return folder, name
 
 
 def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
@@ -72,8 +81,6 @@ def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
     known = [name for name, values in summary.overall.figures.items() if values.count]
     values = {
         "output": str(output),
-        "made_at": datetime.now(UTC),
-        "version": code_version(),
         "rows": sum(counts.values()),
         "summary": summary,
         "categories": dict(_by_name(_largest(summary, _CATEGORIES_LISTED))),

@@ -2,8 +2,10 @@
 
 The lock is a small file. It is made by a conditional put where the store has one, so that of two runs that start
 together one gets it; where the store has none (it takes the later put of two), each run looks again after a moment
-whether what is there is its own. A run that finds, at any heartbeat, that its lock is another's, stops: what two runs
-wrote meanwhile is only work done twice, since the newest row of an instance is the truth.
+whether what is there is its own. It is renewed in the same way: by a put that changes nothing but the lock it has read,
+and that is given up before the lock expires. Where a store takes any put, a late one of the run that the lock was taken
+from is undone by the next heartbeat. A run that finds, at any heartbeat, that its lock is another's, stops: what two
+runs wrote meanwhile is only work done twice, since the newest row of an instance is the truth.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from refine_batch.io.storage import Storage, StorageError
 LOCK = "lock.json"
 _SETTLE = 0.5  # seconds; more than a put takes
 _POLL = 2.0
+# A renewal may take this share of the lock's time to live.
+_PATIENCE = 1 / 3
+# A lock's length, or a multiple of it: a renewal in place does not change it.
+_PADDED = 1024
 
 
 class OutputLockedError(UsageError):
@@ -45,15 +51,15 @@ class Holder:
     process_started: str
     nonce: str
     started_at: float
-    heartbeat_at: float
     ttl: float
+    heartbeat_at: float
 
     @classmethod
     def here(cls, run_id: str, purpose: str, ttl: float) -> Holder:
         now = time.time()
         pid = os.getpid()
         return cls(
-            run_id, purpose, platform.node(), _boot(), pid, _started(pid) or "", secrets.token_hex(8), now, now, ttl
+            run_id, purpose, platform.node(), _boot(), pid, _started(pid) or "", secrets.token_hex(8), now, ttl, now
         )
 
     @classmethod
@@ -66,7 +72,8 @@ class Holder:
             return None
 
     def dump(self) -> bytes:
-        return json.dumps(asdict(self), indent=2).encode() + b"\n"
+        data = json.dumps(asdict(self), indent=2).encode()
+        return data.ljust(-(-len(data) // _PADDED) * _PADDED - 1) + b"\n"
 
     def is_dead(self) -> bool:
         """True where this machine can tell that the holder's process has ended."""
@@ -107,6 +114,7 @@ class OutputLock:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._taken_by: Holder | None = None
+        self._predecessor: str | None = None
         self._renewed = 0.0
 
     def acquire(self, wait: float = 0.0) -> OutputLock:
@@ -133,26 +141,42 @@ class OutputLock:
     def _try(self) -> Holder | None:
         """One attempt; the holder where there is one."""
         data, taken_over = self._read(), False
+        self._predecessor = None
         if data is not None:
             holder = Holder.parse(data)
-            if holder is not None and not holder.is_dead():
+            self._predecessor = holder.nonce if holder is not None else None
+            if holder is None:
+                time.sleep(_SETTLE)  # it may just be being written
+            elif not holder.is_dead():
                 if not holder.is_late():
                     return holder
                 # Its clock may be off. A living holder moves its heartbeat while it is watched.
                 time.sleep(1.5 * self._heartbeat)
                 if self._read() not in (data, None):
                     return self._current() or holder
-            if self._read() == data:
-                self._storage.delete(LOCK)
             taken_over = True
         self._holder = replace(self._holder, started_at=time.time(), heartbeat_at=time.time())
-        if not self._storage.create(LOCK, self._holder.dump()):
+        if not self._put(data):
             return self._current() or self._holder
         # Where the store has no conditional put, or two took over one stale lock, the last put stays: look again.
         if taken_over or not self._storage.local:
             time.sleep(_SETTLE)
         current = self._current()
         return None if current is not None and current.nonce == self._holder.nonce else current or self._try()
+
+    def _put(self, stale: bytes | None) -> bool:
+        """Make the lock, in the place of a stale one where there is one; whether that came to pass."""
+        mine = self._holder.dump()
+        if stale is not None and self._storage.local:
+            # A new file: what its former holder still writes goes into the old one.
+            if self._read() == stale:
+                self._storage.delete(LOCK)
+        elif stale is not None:
+            try:
+                return self._storage.update(LOCK, lambda data: mine if data == stale else None, self._ttl) is not None
+            except FileNotFoundError:
+                pass
+        return self._storage.create(LOCK, mine)
 
     def _read(self) -> bytes | None:
         try:
@@ -172,15 +196,30 @@ class OutputLock:
                 return
             begun = _clock()
             try:
-                current = self._current()
-                if current is not None and current.nonce != self._holder.nonce:
-                    self._taken_by = current
-                    return
-                self._holder = replace(self._holder, heartbeat_at=time.time())
-                self._storage.write(LOCK, self._holder.dump())
-                self._renewed = begun
+                self._renew(min(_PATIENCE * self._ttl, self._ttl - (begun - self._renewed)))
             except (StorageError, OSError):
                 continue  # the next beat tries again; `lost` tells once it has gone on for too long
+            if self._taken_by is not None:
+                return
+            self._renewed = begun
+
+    def _renew(self, within: float) -> None:
+        self._holder = replace(self._holder, heartbeat_at=time.time())
+        found: list[Holder] = []
+
+        def renewed(data: bytes) -> bytes | None:
+            current = Holder.parse(data)
+            found[:] = [current] if current is not None else []
+            if current is None or current.nonce in (self._holder.nonce, self._predecessor):
+                return self._holder.dump()
+            return None
+
+        try:
+            if self._storage.update(LOCK, renewed, within) is None:
+                self._taken_by = found[0]
+        except FileNotFoundError:
+            # Removed by hand, or by another's late release. Whoever has made a new one meanwhile is found by the next.
+            self._storage.create(LOCK, self._holder.dump())
 
     def release(self) -> None:
         """Give the lock back; never raises."""

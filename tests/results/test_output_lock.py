@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from fault_proxy import FaultProxy
 
+from refine_batch.io import local
 from refine_batch.io.storage import Storage
 from refine_batch.results import lock as lock_module
 from refine_batch.results.lock import LOCK, Holder, LockLostError, OutputLock, OutputLockedError
@@ -175,7 +177,7 @@ def test_a_run_whose_lock_was_taken_over_knows(output):
 def test_a_run_that_cannot_renew_knows(tmp_path, monkeypatch):
     output = Storage(str(tmp_path))
     held = lock(output, ttl=0.3).acquire()
-    monkeypatch.setattr(Storage, "write", lambda *a: (_ for _ in ()).throw(OSError("no")))
+    monkeypatch.setattr(Storage, "update", lambda *a: (_ for _ in ()).throw(OSError("no")))
     time.sleep(0.6)
     with pytest.raises(LockLostError, match="could not be renewed"):
         held.check()
@@ -203,3 +205,81 @@ def test_a_run_that_slept_past_its_lock_knows_though_the_other_has_come_and_gone
         with pytest.raises(LockLostError, match="this run stops"):
             held.check()
         assert not output.exists(LOCK)
+
+
+def until(condition, seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def holds_on(held: OutputLock, output: Storage, run_id: str) -> None:
+    """Some heartbeats later the lock is still this run's."""
+    beat = json.loads(output.read(LOCK))["heartbeat_at"]
+    until(lambda: json.loads(output.read(LOCK))["heartbeat_at"] > beat)
+    held.check()
+    assert json.loads(output.read(LOCK))["run_id"] == run_id
+
+
+@pytest.mark.parametrize("server", ["moto_folder", "s3_folder"])
+def test_a_renewal_that_was_delayed_does_not_end_the_run_that_took_over(server, request):
+    output = request.getfixturevalue(server)
+    slow = threading.Event()
+    fault = lambda method, path, number: "held" if method == "PUT" and slow.is_set() else None  # noqa: E731
+    with FaultProxy(output.s3_endpoint, fault) as proxy:
+        first = lock(Storage(output.uri, proxy.endpoint), "first").acquire()
+        slow.set()
+        until(lambda: proxy.held > 0)
+        until(lambda: first.lost)
+        with lock(output, "second", ttl=10) as second:
+            proxy.let_go.set()
+            until(lambda: proxy.held == 0)
+            if server == "moto_folder":
+                assert json.loads(output.read(LOCK))["run_id"] == "second", "the late put changed nothing"
+            until(lambda: json.loads(output.read(LOCK))["run_id"] == "second")
+            holds_on(second, output, "second")
+            assert first.lost
+            first.release()
+            holds_on(second, output, "second")
+
+
+def test_a_process_that_stood_still_in_the_middle_of_a_renewal_does_no_harm(tmp_path, monkeypatch):
+    output, awake, asleep = Storage(str(tmp_path)), threading.Event(), threading.Event()
+    pwrite = os.pwrite
+
+    def slow(*arguments):
+        if threading.current_thread() is first._thread:
+            asleep.set()
+            awake.wait(30)
+        return pwrite(*arguments)
+
+    first = lock(output, "first")
+    monkeypatch.setattr(local.os, "pwrite", slow)
+    first.acquire()
+    assert asleep.wait(10)
+    until(lambda: first.lost)
+    with lock(output, "second", ttl=10, heartbeat=0.1) as second:
+        awake.set()
+        holds_on(second, output, "second")
+        first.release()
+        holds_on(second, output, "second")
+
+
+def test_a_renewal_is_given_up_before_the_lock_expires(s3_folder):
+    stalls = threading.Event()
+    fault = lambda method, path, number: "stall" if stalls.is_set() else None  # noqa: E731
+    with FaultProxy(s3_folder.s3_endpoint, fault) as proxy, lock(Storage(s3_folder.uri, proxy.endpoint), ttl=6) as held:
+        stalls.set()
+        until(lambda: proxy.stalled > 0)
+        stalls.clear()
+        beat = json.loads(s3_folder.read(LOCK))["heartbeat_at"]
+        until(lambda: json.loads(s3_folder.read(LOCK))["heartbeat_at"] > beat, 5.0)
+        held.check()
+
+
+def test_a_lock_that_somebody_removed_is_made_again(output):
+    with lock(output, "mine", ttl=10) as held:
+        output.delete(LOCK)
+        until(lambda: output.exists(LOCK))
+        holds_on(held, output, "mine")

@@ -11,6 +11,7 @@ from refine_batch.dataset.layouts.entry import LeftOutError, Reason
 from refine_batch.dataset.layouts.frames import placement
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.errors import InstanceError, UsageError
+from refine_batch.io.beside import files_beside
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import FileTooLargeError, Storage, StorageError, fetch
 from refine_batch.mesh import Mesh
@@ -78,7 +79,8 @@ class Models:
         assert self._folder is not None
         uri = self._folder.path_of(path)
         try:
-            return parse_mesh(fetch(uri, s3_endpoint=self._folder.s3_endpoint, max_bytes=MAX_MESH_BYTES), path)
+            data = fetch(uri, s3_endpoint=self._folder.s3_endpoint, max_bytes=MAX_MESH_BYTES)
+            return parse_mesh(data, path, sibling=files_beside(uri, s3_endpoint=self._folder.s3_endpoint))
         except FileNotFoundError:
             raise LeftOutError(Reason.GROUND_TRUTH_MISSING, f"there is no model {path}") from None
         except FileTooLargeError as error:

@@ -12,7 +12,7 @@ from refine_batch.io import remote
 from refine_batch.io.storage import Storage, failure
 from refine_batch.io.uri import scheme
 
-MESH_SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb")
+MESH_SUFFIXES = (".obj", ".ply", ".off", ".stl", ".glb", ".gltf")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 

@@ -1,4 +1,4 @@
-"""One module per mesh format: bytes in, (vertices, faces) out, in the file's own order.
+"""One module or package per mesh format: bytes in, vertices and faces out, in the file's own order.
 
 Readers of general libraries split vertices at texture seams, reorder polygons by their number of corners, decode
 embedded textures, follow references to other files or stop silently at text that is no number. A refined mesh has to

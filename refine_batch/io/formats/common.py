@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-MAX_LINE = 1 << 20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+# The bytes of a file that lies beside the mesh, asked for by its relative name; at most so many of them.
+Sibling = Callable[[str, int], bytes]
 
 
 class MeshFormatError(ValueError):
@@ -16,6 +19,25 @@ class MeshFormatError(ValueError):
 
 class MeshTooLargeError(ValueError):
     """More faces or vertices than allowed; the text says how many, as far as known."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a reader found.
+
+    Parameters
+    ----------
+    vertices : (V, 3) float64
+        In the file's own order.
+    faces : (F, 3) int64
+        Polygons cut into fans; indices may still be out of range.
+    notes
+        Sentences about what was left out, without the file's name.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def check_face_count(count: int, max_faces: int) -> None:
@@ -29,58 +51,34 @@ def check_vertex_count(count: int, max_faces: int) -> None:
         raise MeshTooLargeError(f"it has {count} vertices; the limit is {3 * max_faces}")
 
 
-def lines(data: bytes) -> Iterator[tuple[int, list[bytes]]]:
-    """Number (from 1) and words of each line that has any, one at a time: no claim or filler costs memory."""
-    if b"\n" not in data:
-        data = data.replace(b"\r", b"\n")
-    for line_number, line in enumerate(io.BytesIO(data), start=1):
-        if len(line) > MAX_LINE:
-            raise MeshFormatError(f"line {line_number} has {len(line)} bytes; the limit is {MAX_LINE}")
-        words = line.split()
-        if words:
-            yield line_number, words
+def fans(corners: np.ndarray, counts: np.ndarray, limit: int) -> np.ndarray:
+    """(F, 3): each polygon cut into a fan about its first corner, in the order given.
 
-
-def fans(polygons: Iterable[Sequence[int]], limit: int) -> np.ndarray:
-    """(F, 3) int64: each polygon cut into a fan about its first corner, in the order given.
-
-    A polygon of k ≥ 3 corners gives k − 2 triangles.
+    Parameters
+    ----------
+    corners : (C,) int64
+        The polygons' vertices, one polygon after another.
+    counts : (P,) int64
+        Corners of each polygon. One of k ≥ 3 gives k − 2 triangles; one of fewer encloses nothing and gives none.
+    limit
+        The most triangles, checked before they are made.
     """
-    faces: list[tuple[int, int, int]] = []
-    for number, polygon in enumerate(polygons, start=1):
-        if len(polygon) == 3:
-            faces.append((polygon[0], polygon[1], polygon[2]))
-            continue
-        if len(polygon) < 3:
-            raise MeshFormatError(f"face {number} has {len(polygon)} corners; it needs at least 3")
-        check_face_count(len(faces) + len(polygon) - 2, limit)
-        first = polygon[0]
-        faces.extend((first, polygon[i], polygon[i + 1]) for i in range(1, len(polygon) - 1))
-    check_face_count(len(faces), limit)
-    return np.array(faces, dtype=np.int64).reshape(-1, 3)
+    if len(counts) == 0:
+        return np.zeros((0, 3), dtype=np.int64)
+    triangles = np.maximum(counts - 2, 0)
+    total = int(triangles.sum())
+    check_face_count(total, limit)
+    if (counts == 3).all():
+        return corners.reshape(-1, 3)
+    first = np.repeat(np.cumsum(counts) - counts, triangles)
+    place = np.arange(total) - np.repeat(np.cumsum(triangles) - triangles, triangles)
+    return np.stack([corners[first], corners[first + place + 1], corners[first + place + 2]], axis=1)
 
 
-def fan_rows(polygons: np.ndarray) -> np.ndarray:
-    """(F·(k − 2), 3): fans of F polygons of k corners each."""
-    k = polygons.shape[1]
-    if k < 3:
-        raise MeshFormatError(f"its faces have {k} corners; they need at least 3")
-    triangles = [np.stack([polygons[:, 0], polygons[:, i], polygons[:, i + 1]], axis=1) for i in range(1, k - 1)]
-    return np.stack(triangles, axis=1).reshape(-1, 3)
-
-
-def number(text: bytes, what: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise MeshFormatError(f"{what}: {excerpt(text)} is not a number") from None
-
-
-def integer(text: bytes, what: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise MeshFormatError(f"{what}: {excerpt(text)} is not a whole number") from None
+def degenerate_note(counts: np.ndarray) -> tuple[str, ...]:
+    """The sentence about polygons of fewer than three corners, if there are any."""
+    number = int((counts < 3).sum())
+    return (f"{number} faces have fewer than 3 corners and are left out",) if number else ()
 
 
 def excerpt(text: bytes) -> str:

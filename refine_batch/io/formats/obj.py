@@ -9,55 +9,78 @@ from __future__ import annotations
 import numpy as np
 
 from refine_batch.io.formats.common import (
+    BYTE_ORDER_MARK,
+    Geometry,
     MeshFormatError,
+    Sibling,
     check_face_count,
     check_vertex_count,
+    degenerate_note,
     excerpt,
     fans,
-    integer,
-    lines,
-    number,
 )
+from refine_batch.io.formats.text import Block, blocks
 
 
-def read_obj(data: bytes, max_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """(V, 3) float64 vertices and (F, 3) int64 faces; polygons become fans, negative indices count from the end."""
+def read_obj(data: bytes, max_faces: int, sibling: Sibling | None = None) -> Geometry:
+    """Polygons become fans, negative indices count from the end; a face of fewer than three corners is left out."""
     check_face_count(data.count(b"\nf ") + data.startswith(b"f "), max_faces)
     check_vertex_count(data.count(b"\nv ") + data.startswith(b"v "), max_faces)
+    vertices, corners, counts = [np.zeros((0, 3))], [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    seen = triangles = 0
+    for block in obj_blocks(data):
+        is_vertex, is_face = block.begins_with(b"v"), block.begins_with(b"f")
+        vertices.append(_vertices(block, is_vertex))
+        corners.append(_corners(block, is_face, seen + np.cumsum(is_vertex)))
+        counts.append(block.counts[is_face] - 1)
+        seen += len(vertices[-1])
+        triangles += int(np.maximum(counts[-1] - 2, 0).sum())
+        check_vertex_count(seen, max_faces)
+        check_face_count(triangles, max_faces)
+    sizes = np.concatenate(counts)
+    faces = fans(np.concatenate(corners), sizes, max_faces)
+    return Geometry(np.concatenate(vertices), faces, degenerate_note(sizes))
+
+
+def obj_blocks(data: bytes):
+    """The file's lines, those that end in a backslash joined with the next; every byte stays in its place."""
     if b"\x00" in data[:4096]:
         raise MeshFormatError("it is binary, not the text of an OBJ file")
+    if data.startswith(BYTE_ORDER_MARK):
+        data = b"   " + data[3:]
     if b"\\" in data:
-        data = data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ")
-    vertices: list[tuple[float, float, float]] = []
-    polygons: list[list[int]] = []
-    for line_number, words in lines(data):
-        if words[0] == b"v":
-            vertices.append(_vertex(words, line_number))
-        elif words[0] == b"f":
-            polygons.append(_corners(words, len(vertices), line_number))
-    return np.array(vertices, dtype=np.float64).reshape(-1, 3), fans(polygons, max_faces)
+        data = data.replace(b"\\\r\n", b"   ").replace(b"\\\n", b"  ")
+    return blocks(data, comments=True)
 
 
-def _vertex(words: list[bytes], line_number: int) -> tuple[float, float, float]:
-    if len(words) < 4:
-        raise MeshFormatError(f"line {line_number}: a vertex has {len(words) - 1} coordinates; it needs 3")
-    try:
-        return float(words[1]), float(words[2]), float(words[3])
-    except ValueError:
-        x, y, z = (number(word, f"line {line_number}") for word in words[1:4])
-        return x, y, z
+def coordinate_words(block: Block, is_vertex: np.ndarray) -> np.ndarray:
+    """(W,) which words of a block are the coordinates of a vertex; colours and weights behind them are not."""
+    short = is_vertex & (block.counts < 4)
+    if short.any():
+        row = int(np.flatnonzero(short)[0])
+        found = int(block.counts[row]) - 1
+        line = block.line_of(int(block.first[row]))
+        raise MeshFormatError(f"line {line}: a vertex has {found} coordinates; it needs 3")
+    return is_vertex[block.row] & (block.place >= 1) & (block.place <= 3)
 
 
-def _corners(words: list[bytes], seen: int, line_number: int) -> list[int]:
-    """Indices from 0 of `f 1 2 3`, `f 1/1 2/2 3/3`, `f 1//1 …` and `f -3 -2 -1`, `seen` vertices standing above."""
-    corners = []
-    for word in words[1:]:
-        if word.startswith(b"#"):
-            break
-        index = integer(word.partition(b"/")[0], f"line {line_number}")
-        if index == 0 or index < -seen:
-            raise MeshFormatError(f"line {line_number}: {excerpt(word)} names no vertex ({seen} stand above it)")
-        corners.append(index - 1 if index > 0 else seen + index)
-    if len(corners) < 3:
-        raise MeshFormatError(f"line {line_number}: a face has {len(corners)} corners; it needs at least 3")
-    return corners
+def _vertices(block: Block, is_vertex: np.ndarray) -> np.ndarray:
+    if not is_vertex.any():
+        return np.zeros((0, 3))
+    return block.numbers(coordinate_words(block, is_vertex)).reshape(-1, 3)
+
+
+def _corners(block: Block, is_face: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Indices from 0 of `f 1 2 3`, `f 1/1 2/2 3/3`, `f 1//1 …` and `f -3 -2 -1`; `seen` (R,) vertices stand above."""
+    if not is_face.any():
+        return np.zeros(0, dtype=np.int64)
+    words = is_face[block.row] & (block.place >= 1)
+    indices = block.numbers(words, whole=True, until_slash=True)
+    above = seen[block.row[words]]
+    wrong = (indices == 0) | (indices < -above)
+    if wrong.any():
+        bad = int(np.flatnonzero(wrong)[0])
+        word = int(np.flatnonzero(words)[bad])
+        text, count = excerpt(block.word(word)), int(above[bad])
+        raise MeshFormatError(f"line {block.line_of(word)}: {text} names no vertex ({count} stand above it)")
+    return np.where(indices > 0, indices - 1, above + indices)
