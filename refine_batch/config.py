@@ -115,12 +115,14 @@ class LargeStepsWeights(_Options):
         "more often than not. Part of the displacement loss.",
     )
     whole: float = Field(
-        0.3,
+        0.15,
         ge=0,
         description="Of the squared amounts by which the shape changes as a whole, counted in what is usual; nothing "
         "of this counts as displacement. Part of the displacement loss.",
     )
-    laplacian: float = Field(1000.0, ge=0, description="Of the change of the Laplacian.")
+    laplacian: float = Field(
+        100.0, ge=0, description="Of the change of the Laplacian. Ten times as much held real shapes back."
+    )
     normal_consistency: float = Field(0.0, ge=0, description="Off: it flattens, and made shapes worse.")
     vertex_symmetry: float = Field(
         10_000.0, ge=0, description="At 3000 shapes came out a little worse, at 30 000 more."
@@ -129,7 +131,7 @@ class LargeStepsWeights(_Options):
         0.0, ge=0, description="Off: beside the vertices' symmetry it changed little and costs a third of the time."
     )
     camera: float = Field(
-        0.1, ge=0, description="Of the squared change of a camera that may be wrong, in standard deviations."
+        1.0, ge=0, description="Of the squared change of a camera that may be wrong, in standard deviations."
     )
     depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
     normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
@@ -141,7 +143,7 @@ class LargeStepsOptions(_Options):
     learning_rate: float = Field(0.03, gt=0, description="Of the smooth coordinates, in extents, at the start.")
     learning_rate_decay: float = Field(0.1, gt=0, le=1, description="Share of it that is left at the end.")
     reach: tuple[Annotated[float, Field(ge=0)], ...] = Field(
-        (0.3, 0.15, 0.05),
+        (0.3, 0.15, 0.05, 0.02),
         min_length=1,
         description="How far a vertex takes its neighbours along, as shares of the largest extent, in stages of equal "
         "length: the whole is put right before its details, whatever the mesh's resolution.",

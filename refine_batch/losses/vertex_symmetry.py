@@ -45,7 +45,17 @@ def symmetric_distance(
     offset: Float[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b v"]:
     """d²: squared distance of every reflected vertex to the nearest vertex of the same mesh."""
+    mirrored, partner = mirror_partners(vertices, normal, batch, offset)
+    return (mirrored - partner).square().sum(dim=-1)
+
+
+def mirror_partners(
+    vertices: Float[Tensor, "b v 3"],
+    normal: Float[Tensor, "b 3"],
+    batch: MeshBatch,
+    offset: Float[Tensor, " b"] | None = None,
+) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b v 3"]]:
+    """Every reflected vertex, and the vertex of the same mesh that is nearest to it."""
     mirrored = reflect(vertices, normal, offset)
     nearest = nearest_vertices(vertices, batch.vertex_mask, mirrored)
-    partner = torch.gather(vertices, 1, nearest[..., None].expand(-1, -1, 3))
-    return (mirrored - partner).square().sum(dim=-1)
+    return mirrored, torch.gather(vertices, 1, nearest[..., None].expand(-1, -1, 3))

@@ -25,11 +25,14 @@ class SymmetryPlane:
         Signed distance of the plane from the origin, in the units of the mesh it belongs to.
     trust
         How far it is believed, from 0 (not at all) to 1.
+    free
+        Found in a mesh, and to follow it as it changes; else it stays where it is.
     """
 
     normal: tuple[float, float, float]
     offset: float = 0.0
     trust: float = 1.0
+    free: bool = False
 
     @property
     def axis(self) -> SymmetryAxis | None:

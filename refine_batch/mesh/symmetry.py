@@ -60,7 +60,7 @@ def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
 def believed(plane: SymmetryPlane, asymmetry: float) -> SymmetryPlane | None:
     """The plane with the trust that a mesh so far from its mirror image bears out; None where that is next to none."""
     trust = trust_of(asymmetry)
-    return None if trust < LEAST_TRUST else SymmetryPlane(plane.normal, plane.offset, trust)
+    return None if trust < LEAST_TRUST else SymmetryPlane(plane.normal, plane.offset, trust, free=True)
 
 
 def trust_of(asymmetry: float) -> float:

@@ -30,11 +30,11 @@ from refine_batch.losses import (
 )
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian
-from refine_batch.losses.vertex_symmetry import symmetric_distance
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.loop import Iterate, take
+from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
@@ -147,6 +147,7 @@ class Objective:
         # One pair of mirrored views a step, in rotation; none where they would count for nothing.
         directions = symmetry_directions(options.symmetry_azimuths) if options.weights.image_symmetry else []
         self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
+        self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
@@ -168,8 +169,9 @@ class Objective:
         vertices = batch.vertices + displacement + self._whole.displacement(amounts)
         views = self._views[step % len(self._views)]
         depth = scene.render(vertices, views, size, sigma, scene.cameras.now(change))
-        squared = symmetric_distance(vertices, scene.normal, batch, scene.offset)
+        squared, partner = self._planes.squared(vertices, batch)
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
+        self._planes.follow(vertices, partner, confidence, batch)
         none = torch.zeros_like(scene.trust)
         terms = torch.stack(
             [
