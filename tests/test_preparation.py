@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from refine_batch.refinement.preparation import make_ready, without_small_pieces
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.cameras.conversions import from_camera, nearest_camera
@@ -27,7 +28,6 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import decimated
 from refine_batch.methods import MethodOutput
 from refine_batch.refinement.pipeline import refine
-from refine_batch.refinement.preparation import make_ready, without_small_pieces
 from refine_batch.refinement.prepare import prepare
 from refine_batch.render import hard_silhouettes
 from refine_batch.results.rows import RowContext, row_of, table_of

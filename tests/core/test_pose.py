@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
+from refine_batch.refinement.camera_correction import correct_camera
 from shapes import box, icosphere
 
 from refine_batch import Instance, RefineConfig, refine
@@ -16,7 +17,6 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.methods.large_steps import optimise
 from refine_batch.refinement import camera_estimation as estimation
-from refine_batch.refinement.camera_correction import correct_camera
 from refine_batch.refinement.camera_estimation import ENOUGH_FACES, estimate_camera
 from refine_batch.refinement.camera_fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
