@@ -131,10 +131,9 @@ def check(instance: Instance) -> None:
     if instance.mask.shape != instance.image.shape[:2]:
         sizes = f"the image is {_size(instance.image[..., 0])} and its mask {_size(instance.mask)}"
         raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike")
-    for picture, what in (
-        (instance, name),
-        *((view, f"{name}, view {n}") for n, view in enumerate(instance.views, start=1)),
-    ):
+    pictures: list[tuple[Instance | PictureView, str]] = [(instance, name)]
+    pictures += [(view, f"{name}, view {n}") for n, view in enumerate(instance.views, start=1)]
+    for picture, what in pictures:
         _check_mask(picture.mask, picture.known, what)
         _check_hints(picture, what)
     if instance.camera is not None:

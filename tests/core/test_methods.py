@@ -216,7 +216,7 @@ def test_papers_settings_know_no_patience():
 
 def test_who_has_stopped_is_left_as_it_is(batched, monkeypatch):
     """While its batch-mates go on, and however seldom the loop looks."""
-    batch = [ONE, *OTHERS[:3]]
+    batch = [ONE, OTHERS[0], OTHERS[2]]
     together = run(batched, batch, **CONVERGES[batched])
     steps = [output.steps for output in together]
     assert len(set(steps)) > 1

@@ -20,10 +20,8 @@ def split_sphere(rows: int = 8, columns: int = 12, radius: float = 0.5) -> Mesh:
     # The seam's two sides are at the same place to the last bit, and so is each pole.
     longitude = np.linspace(0.0, 2 * np.pi, columns + 1)[np.arange(columns + 1) % columns]
     y, across = np.cos(latitude), np.sin(latitude) * (np.arange(rows + 1) % rows > 0)
-    points = np.stack(
-        np.broadcast_arrays(across[:, None] * np.cos(longitude), y[:, None], across[:, None] * np.sin(longitude)),
-        axis=2,
-    )
+    x, z = across[:, None] * np.cos(longitude), across[:, None] * np.sin(longitude)
+    points = np.stack(np.broadcast_arrays(x, y[:, None], z), axis=2)
     corner = np.arange((rows + 1) * (columns + 1)).reshape(rows + 1, columns + 1)
     a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
     faces = np.concatenate([np.stack([a, b, c], axis=2), np.stack([a, c, d], axis=2)]).reshape(-1, 3)
@@ -107,10 +105,10 @@ def test_a_face_twice_is_one_whichever_way_it_is_wound():
 def halves(apart: float) -> Mesh:
     """Two halves of a box cut through its middle, whose borders lie `apart`."""
     cut = np.array([[0, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]], np.float64)
-    left, right = cut - [0.5, 0, 0], cut + [0.5, 0, 0]
+    left, right = cut - np.array([0.5, 0, 0]), cut + np.array([0.5, 0, 0])
     sides = [[k, (k + 1) % 4, 4 + (k + 1) % 4] for k in range(4)] + [[k, 4 + (k + 1) % 4, 4 + k] for k in range(4)]
     one = Mesh(np.concatenate([left, cut]), [*sides, [0, 2, 1], [0, 3, 2]])
-    other = Mesh(np.concatenate([cut + [apart, 0, 0], right]), [*sides, [4, 5, 6], [4, 6, 7]])
+    other = Mesh(np.concatenate([cut + np.array([apart, 0, 0]), right]), [*sides, [4, 5, 6], [4, 6, 7]])
     return joined(one, other)
 
 
