@@ -37,7 +37,7 @@ def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
     """The upright plane in which the mesh is most nearly its own mirror image, with how far it is to be believed.
 
     Any upright plane, wherever it stands: directions are tried all round, the best of them fitted to the distances of
-    mirrored points. An axis' plane is taken where an oblique one is hardly better; z's, the field's default, before x's.
+    mirrored points. An axis' plane is taken where an oblique one is hardly better; z's, the usual one, before x's.
 
     Parameters
     ----------
