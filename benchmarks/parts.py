@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refine_batch.cameras.camera import project
+from refine_batch.cameras.camera import project, stack_cameras
 from refine_batch.config import RefineConfig
 from refine_batch.losses import (
     depth_loss,
@@ -18,6 +18,7 @@ from refine_batch.losses import (
     excess_bend_loss,
     image_symmetry_loss,
     laplacian_change_loss,
+    silhouette_error,
     silhouette_loss,
     vertex_symmetry_loss,
 )
@@ -29,7 +30,7 @@ from refine_batch.methods.scene import Scene
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, refiner, stack_parameters
 from refine_batch.networks.encoder import encode
-from refine_batch.render import alpha, load_renderer
+from refine_batch.render import load_renderer
 
 Part = Callable[[], None]
 WHOLE = "whole step"
@@ -73,7 +74,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
     parameters = stack_parameters(networks, device)
     optimiser = torch.optim.Adam(parameters.values(), lr=options.learning_rate, fused=True)
     image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
-    sampler = Sampler(project(batch.vertices, scene.cameras)[..., :2])
+    sampler = Sampler(project(batch.vertices, stack_cameras([i.camera for i in instances], device))[..., :2])
     encoder = {name.removeprefix("encoder."): p for name, p in parameters.items() if name.startswith("encoder.")}
     weights = objective.weights[:, 0].tolist()
     # Halfway between the first softness and the last, near the coarse mesh.
@@ -87,22 +88,23 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
     vertices = batch.vertices + displacement
     # The gradients that each part hands to the one before it.
     leaves = [_leaf(x) for x in (vertices, displacement, confidence)]
-    depth = scene.render(leaves[0], views, size, sigma)
+    still, change = scene.cameras.now(), _leaf(scene.cameras.change)
+    depth = scene.render(leaves[0], views, size, sigma, still)
     depths = [_leaf(x) for x in (depth.front, depth.straight, depth.mirrored)]
     shown, on_object = scene.confidence_seen(vertices, confidence, views, size)
 
     def of_silhouette(front: Tensor) -> Tensor:
-        return weights[0] * silhouette_loss(front, scene.mask, options.log_space)
+        return weights[0] * scene.per_instance(silhouette_loss(front, scene.mask, options.log_space, scene.known))
 
     def of_image_symmetry(straight: Tensor, mirrored: Tensor, seen: Tensor) -> Tensor:
         loss = image_symmetry_loss(straight, mirrored, seen, on_object, views, len(batch), options.symmetry_bias)
-        return weights[5] * loss
+        return weights[5] * loss * scene.trust
 
     upstream = torch.autograd.grad(
         (of_silhouette(depths[0]) + of_image_symmetry(depths[1], depths[2], shown)).sum(), depths
     )
     pull = torch.autograd.grad(
-        objective(leaves[0], leaves[1], leaves[2], 0, progress).sum(), (leaves[0], leaves[2]), retain_graph=False
+        objective(leaves[1], leaves[2], change, progress).terms.sum(), (leaves[1], leaves[2]), retain_graph=False
     )
 
     def encoder_part() -> None:
@@ -117,7 +119,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
             torch.autograd.backward(refine_vertices(parameters, image, batch, sampler), pull)
 
     def silhouettes_part() -> None:
-        seen = scene.render(_leaf(vertices), views, size, sigma)
+        seen = scene.render(_leaf(vertices), views, size, sigma, scene.cameras.now(_leaf(change)))
         torch.autograd.backward([seen.front, seen.straight, seen.mirrored], list(upstream))
         of_silhouette(_leaf(depth.front)).sum().backward()
 
@@ -127,18 +129,19 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         of_image_symmetry(_leaf(depth.straight), _leaf(depth.mirrored), rendered).sum().backward()
 
     def vertex_symmetry_part() -> None:
-        loss = vertex_symmetry_loss(_leaf(vertices), _leaf(confidence), scene.normal, batch, options.symmetry_bias)
+        bias, offset = options.symmetry_bias, scene.offset
+        loss = vertex_symmetry_loss(_leaf(vertices), _leaf(confidence), scene.normal, batch, bias, offset)
         loss.sum().backward()
 
     def other_losses_part() -> None:
         moved, by = _leaf(vertices), _leaf(displacement)
-        loss = displacement_loss(by, batch) + depth_loss(by, scene.ray, batch)
+        loss = displacement_loss(by, batch) + depth_loss(by, scene.ray, batch, scene.hidden)
         loss = loss + laplacian_change_loss(moved, objective.coarse_laplacian, batch)
         (loss + excess_bend_loss(moved, objective.coarse_bends, batch)).sum().backward()
 
     def whole() -> None:
         by, trusted = refine_vertices(parameters, image, batch, sampler)
-        total = objective(batch.vertices + 0.01 * by, by, trusted, 0, progress).sum()
+        total = objective(0.01 * by, trusted, _leaf(change), progress).terms.sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
@@ -166,36 +169,38 @@ def _large_steps_parts(
     changes = torch.optim.Adam([whole.none()], lr=options.whole_learning_rate)
     batch, size = scene.batch, scene.mask.shape[-1]
     edge = mean_edge_length(batch)
-    preconditioner = Preconditioner(batch, (options.reach[-1] * scene.extent / edge).square())
+    preconditioner = Preconditioner(batch, (options.reach[-1] / edge).square())
     adam = large_steps.UniformAdam(batch.vertices)
     none = scene.symmetry_views([])
     # The last stage: the full image size and the final softness.
     steps, step = 160, 150
     displacement = 0.01 * torch.randn(batch.vertices.shape, generator=torch.Generator().manual_seed(0)).to(device)
     displacement = preconditioner.solve(displacement)
-    vertices = scene.moved(displacement)
+    vertices = batch.vertices + displacement
+    change = scene.cameras.change
     coarse = batch.sum_neighbours(batch.vertices) / batch.degree.clamp_min(1.0)[..., None] - batch.vertices
-    front = scene.render(vertices, none, size, options.sigma_end).front
+    front = scene.render(vertices, none, size, options.sigma_end, scene.cameras.now()).front
 
     def squared_error(depth: Tensor) -> Tensor:
-        return options.weights.silhouette * (alpha(depth) - scene.mask).square().mean(dim=(1, 2)).sum()
+        return options.weights.silhouette * scene.per_instance(silhouette_error(depth, scene.mask, scene.known)).sum()
 
     leaf = _leaf(front)
     (upstream,) = torch.autograd.grad(squared_error(leaf), leaf)
     leaf = _leaf(displacement)
-    (gradient,) = torch.autograd.grad(objective(leaf, whole.none(), step, steps)[0].sum(), leaf)
+    (gradient,) = torch.autograd.grad(objective(leaf, whole.none(), change, step, steps).terms.sum(), leaf)
     pull = torch.ones_like(gradient)
 
     def silhouettes_part() -> None:
-        scene.render(_leaf(vertices), none, size, options.sigma_end).front.backward(upstream)
+        now = scene.cameras.now(_leaf(change))
+        scene.render(_leaf(vertices), none, size, options.sigma_end, now).front.backward(upstream)
         squared_error(_leaf(front)).backward()
 
     def vertex_symmetry_part() -> None:
-        symmetric_distance(_leaf(vertices), scene.normal, batch).sum().backward()
+        symmetric_distance(_leaf(vertices), scene.normal, batch, scene.offset).sum().backward()
 
     def other_losses_part() -> None:
         moved, by = _leaf(vertices), _leaf(displacement)
-        loss = displacement_loss(by, batch) + depth_loss(by, scene.ray, batch)
+        loss = displacement_loss(by, batch) + depth_loss(by, scene.ray, batch, scene.hidden)
         (loss + laplacian_change_loss(moved, coarse, batch)).sum().backward()
 
     def optimiser_part() -> None:
@@ -208,8 +213,9 @@ def _large_steps_parts(
         changes.step()
 
     def whole_step() -> None:
-        by, amounts = _leaf(displacement), _leaf(whole.none())
-        found, amounts.grad = torch.autograd.grad(objective(by, amounts, step, steps)[0].sum(), (by, amounts))
+        by, amounts, moved = _leaf(displacement), _leaf(whole.none()), _leaf(change)
+        total = objective(by, amounts, moved, step, steps).terms.sum()
+        found, amounts.grad, _ = torch.autograd.grad(total, (by, amounts, moved))
         changes.param_groups[0]["params"] = [amounts]
         changes.step()
         preconditioner.solve(adam.direction(preconditioner.solve(found)))

@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import statistics
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -25,16 +26,18 @@ from pathlib import Path
 
 import torch
 
-from refine_batch import Instance, RefineConfig, refine
+from refine_batch import Instance, Mesh, RefineConfig
 from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import make_instance
-from refine_batch.figures.outlines import outline_distance
+from refine_batch.devices.choice import choose_device
+from refine_batch.errors import InstanceError
+from refine_batch.refinement.conclude import Ruler
 from refine_batch.refinement.guard import objection
-from refine_batch.refinement.prepare import prepare
+from refine_batch.refinement.optimise import Optimised, optimise
+from refine_batch.refinement.pipeline import concluded, prepared_or_error
 from refine_batch.refinement.risk import signs
-from refine_batch.render import hard_silhouettes
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
@@ -60,21 +63,28 @@ def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: st
     torch.set_num_threads(1)
     instance = synthetic(source) if isinstance(source, int) else example(source)
     config = RefineConfig(method=method, seed=seed, guard=False, **options)
-    [result] = refine([instance], config, device=device)
+    begun = time.perf_counter()
+    found = refined(instance, config, choose_device(device))
+    result = concluded(instance.instance_id, found, config)
     line = {"dataset": dataset, "method": method, "seed": seed, "instance": instance.instance_id}
-    line |= {"status": result.status, "error": result.error_message, "seconds": result.seconds}
+    line |= {"status": result.status, "error": result.error_message, "seconds": time.perf_counter() - begun}
     line |= {"before": asdict(result.before), "after": asdict(result.after)}
-    if result.mesh is not None:
-        seen = prepare(instance, config.image_size)
-        silhouette = hard_silhouettes(instance.mesh, [seen.camera], config.image_size)[0]
-        line["apart"] = outline_distance(silhouette, seen.mask) / config.image_size
+    if isinstance(found, Optimised):
+        # As the guard sees them: the working mesh, and where the camera stood at first.
+        subject, source_mesh = found.prepared.subject, found.prepared.working.source
+        mesh, plane = Mesh(found.output.vertices, subject.mesh.faces), subject.plane
+        line["apart"] = Ruler(found.prepared, config).outlines_apart(source_mesh, subject.camera)
         ious = result.before.iou_2d, result.after.iou_2d
-        axis, limit = result.symmetry_axis, config.guard_risk
         line["objection"] = objection(
-            instance.mesh, result.mesh, *ious, line["apart"], symmetry_axis=axis, largest_risk=limit
+            subject.mesh, mesh, *ious, line["apart"], plane=plane, largest_risk=config.guard_risk
         )
-        line["signs"] = asdict(signs(instance.mesh, result.mesh, axis, result.before.iou_2d))
+        line["signs"] = asdict(signs(subject.mesh, mesh, plane, result.before.iou_2d))
     return line
+
+
+def refined(instance: Instance, config: RefineConfig, device: torch.device) -> Optimised | InstanceError:
+    ready = prepared_or_error(instance, config)
+    return ready if isinstance(ready, InstanceError) else optimise([ready], config, device)[0]
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int | ManifestRow]]:

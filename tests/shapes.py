@@ -69,3 +69,22 @@ def double(batch: MeshBatch) -> MeshBatch:
     """`batch` in float64, for finite differences."""
     names = ("vertices", "pair_sign", "adjacency", "degree")
     return replace(batch, **{name: getattr(batch, name).double() for name in names})
+
+
+def unit(mesh: Mesh) -> Mesh:
+    """`mesh` about the origin, its largest extent 1, as methods see meshes."""
+    used = mesh.vertices[np.unique(mesh.faces)].astype(np.float64)
+    low, high = used.min(axis=0), used.max(axis=0)
+    return Mesh((mesh.vertices - (low + high) / 2) / (high - low).max(), mesh.faces)
+
+
+def flat_shaded(mesh: Mesh) -> Mesh:
+    """`mesh` with three vertices of its own for every face."""
+    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(mesh.faces.size).reshape(-1, 3))
+
+
+def joined(*meshes: Mesh) -> Mesh:
+    """All of them as one mesh, in order."""
+    starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
+    vertices = np.concatenate([mesh.vertices for mesh in meshes])
+    return Mesh(vertices, np.concatenate([mesh.faces + s for mesh, s in zip(meshes, starts, strict=False)]))

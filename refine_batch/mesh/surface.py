@@ -57,6 +57,10 @@ class Surface:
 
     def nearest(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) float64: the nearest point of the mesh to each of (N, 3) points."""
+        return self.located(points)[1]
+
+    def located(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) int64 faces and (N, 3) float64: on which face and where the nearest point of the mesh lies."""
         face, share = self.closest(points)
         corners = self._mesh.vertices[self._mesh.faces[face]].astype(np.float64)
-        return np.einsum("nk,nkc->nc", share, corners)
+        return face, np.einsum("nk,nkc->nc", share, corners)

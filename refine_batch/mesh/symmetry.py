@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from refine_batch.mesh.mesh import Mesh
+from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.sampling import has_area, sample_surface
 from refine_batch.mesh.surface import Surface
@@ -19,20 +20,24 @@ LEAST_TRUST = 0.02
 # How much farther from its mirror image a mesh may be in an axis' plane than in an oblique one, and in z's than in x's,
 # for that to be taken: people put objects upright along the axes, z across.
 AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
+# Added before they are compared: of two planes in which a mesh is its own mirror image, neither is the better one for
+# the rounding of single numbers.
+ALIKE = 1e-3
 _SAMPLES, _FEW = 400, 133
 _DIRECTIONS = 24
 _STARTS = 2
-_STEPS = 3
-# Share of the samples that a plane is fitted to: objects are symmetric but for a handle.
-_FITTED = 0.8
+_STEPS = 6
+# Nearer than this, in extents, a point lies on the surface: the direction from there is rounding.
+_ON_SURFACE = 1e-5
+# A plane is fitted to what is nearer than about this to its image, in extents: objects are symmetric but for a handle.
+_REACH = 0.03
 
 
 def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
     """The upright plane in which the mesh is most nearly its own mirror image, with how far it is to be believed.
 
-    Any upright plane, wherever it stands: directions are tried all round, the best of them fitted to pairs of points
-    and their images. An axis' plane is taken where an oblique one is hardly better; z's, the field's default, before
-    x's.
+    Any upright plane, wherever it stands: directions are tried all round, the best of them fitted to the distances of
+    mirrored points. An axis' plane is taken where an oblique one is hardly better; z's, the usual one, before x's.
 
     Parameters
     ----------
@@ -51,8 +56,8 @@ def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
     fitted = [mirror.fitted(plane) for _, plane in found[:_STARTS]]
     best = min(fitted, key=lambda one: one[0])
     z, x = (mirror.fitted(next(p for _, p in found if p.axis == axis), turn=False) for axis in ("z", "x"))
-    across = z if z[0] <= Z_MARGIN * x[0] else x
-    if across[0] <= AXIS_MARGIN * best[0]:
+    across = z if z[0] + ALIKE <= Z_MARGIN * (x[0] + ALIKE) else x
+    if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
         best = across
     return believed(best[1], best[0])
 
@@ -75,10 +80,12 @@ class Mirror:
         self._points = sample_surface(mesh, _SAMPLES, seed)
         self._surface = Surface(mesh)
         self._vertices = mesh.vertices.astype(np.float64)
+        area = area_normals(mesh)
+        self._normals = area / np.maximum(np.linalg.norm(area, axis=1), 1e-30)[:, None]
 
     def asymmetry(self, plane: SymmetryPlane) -> float:
         """Root mean square distance from the mirrored surface to the surface, in the mesh's units."""
-        return _root_mean(self._held([plane], self._points)[0])[0]
+        return _root_mean(self._held([plane], self._points))[0]
 
     def searched(self) -> list[tuple[float, SymmetryPlane]]:
         """Upright planes all round, through the middle of the box in each direction and through the mean point, with
@@ -92,38 +99,49 @@ class Mirror:
             offsets = (float(along.min() + along.max()) / 2.0, float(mean @ normal))
             planes += [SymmetryPlane(tuple(normal.tolist()), offset) for offset in offsets]
         few = self._points[:: _SAMPLES // _FEW]
-        found = zip(_root_mean(self._held(planes, few)[0]), planes, strict=True)
+        found = zip(_root_mean(self._held(planes, few)), planes, strict=True)
         return sorted(found, key=lambda one: one[0])
 
     def fitted(self, plane: SymmetryPlane, turn: bool = True) -> tuple[float, SymmetryPlane]:
-        """The plane fitted to points and their images' nearest ones, and the asymmetry there.
+        """The plane fitted to the mirrored points' distances to the surface, and the asymmetry there.
 
         `turn`: its direction is fitted, too.
 
-        Of pairs p, q about their means the reflection that is best in the mean square has the normal n that makes
-        Σ (p·n)(q·n) least, for |p − 2(p·n)n − q|² = |p − q|² + 4(p·n)(q·n).
+        Steps of Gauss and Newton in angle and offset: where a mirrored point moves by v, its distance to the surface
+        changes by v·d, d being the direction from the surface to it, or the face's normal where it lies on it.
         """
-        best = (math.inf, plane)
+        best = (math.inf, math.inf, plane)
         for step in range(_STEPS + 1):
-            squared, nearest = self._held([plane], self._points)
-            best = min(best, (_root_mean(squared)[0], plane), key=lambda found: found[0])
+            mirrored = plane.reflect(self._points)
+            face, nearest = self._surface.located(mirrored)
+            away = mirrored - nearest
+            distance = np.linalg.norm(away, axis=1)
+            # By Geman and McClure: what has no image must not pull the plane towards itself.
+            near = 1.0 / (1.0 + (distance / _REACH) ** 2)
+            robust, plain = float((near * distance**2).mean()), _root_mean(distance[None] ** 2)[0]
+            best = min(best, (robust, plain, plane), key=lambda found: found[0])
             if step == _STEPS:
                 break
-            near = np.argsort(squared[0])[: int(_FITTED * len(self._points))]
-            p, q = self._points[near], nearest[0, near]
+            off = (distance > _ON_SURFACE)[:, None]
+            direction = np.where(off, away / np.where(off, distance[:, None], 1.0), self._normals[face])
             normal = np.asarray(plane.normal)
+            along = np.array([normal[2], 0.0, -normal[0]])
+            p = self._points
+            by_offset = 2.0 * (direction @ normal)
+            by_angle = -2.0 * ((p @ along) * (direction @ normal) + (p @ normal - plane.offset) * (direction @ along))
+            slopes = np.stack([by_offset, by_angle] if turn else [by_offset], axis=1)
+            change = np.linalg.lstsq(near[:, None] * slopes, -near * distance, rcond=None)[0]
+            angle = math.atan2(normal[0], normal[2]) + (float(change[1]) if turn else 0.0)
             if turn:
-                a, b = (p - p.mean(axis=0))[:, [0, 2]], (q - q.mean(axis=0))[:, [0, 2]]
-                _, vectors = np.linalg.eigh(a.T @ b + b.T @ a)
-                normal = np.array([vectors[0, 0], 0.0, vectors[1, 0]])
-            plane = SymmetryPlane(tuple(normal.tolist()), float(((p + q) / 2.0 @ normal).mean()))
-        return best
+                normal = np.array([math.sin(angle), 0.0, math.cos(angle)])
+            plane = SymmetryPlane(tuple(normal.tolist()), plane.offset + float(change[0]))
+        return best[1:]
 
-    def _held(self, planes: Sequence[SymmetryPlane], points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(P, N) squared distances of mirrored points to the surface, and (P, N, 3) where they are nearest to."""
+    def _held(self, planes: Sequence[SymmetryPlane], points: np.ndarray) -> np.ndarray:
+        """(P, N) squared distances of mirrored points to the surface."""
         mirrored = np.stack([plane.reflect(points) for plane in planes])
         nearest = self._surface.nearest(mirrored.reshape(-1, 3)).reshape(mirrored.shape)
-        return ((mirrored - nearest) ** 2).sum(axis=2), nearest
+        return ((mirrored - nearest) ** 2).sum(axis=2)
 
 
 def _root_mean(squared: np.ndarray) -> list[float]:

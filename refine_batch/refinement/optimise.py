@@ -68,7 +68,7 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     places = list(ready)
     run = halved(lambda some: method([p.subject for p in some], config, device), list(ready.values()), device)
     for i, output in zip(places, run, strict=True):
-        outcomes[i] = output if isinstance(output, InstanceError) else _checked(ready[i], output)
+        outcomes[i] = _checked(ready[i], output)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -152,7 +152,16 @@ def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
     return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
 
 
-def _checked(prepared: Prepared, output: MethodOutput) -> Optimised | InstanceError:
-    if output.vertices.shape != prepared.subject.mesh.vertices.shape or not np.isfinite(output.vertices).all():
+def _checked(prepared: Prepared, output: MethodOutput | InstanceError) -> Optimised | InstanceError:
+    if isinstance(output, InstanceError):
+        return output
+    try:
+        shape, finite = output.vertices.shape, bool(np.isfinite(output.vertices).all())
+        cameras = len(prepared.subject.views) if output.cameras is None else len(output.cameras)
+    except Exception as error:  # A method of the user's own may return anything.
+        return unexpected(error)
+    if shape != prepared.subject.mesh.vertices.shape or not finite:
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
+    if cameras != len(prepared.subject.views):
+        return unexpected(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
     return Optimised(prepared, output)

@@ -131,11 +131,11 @@ def check(instance: Instance) -> None:
     if instance.mask.shape != instance.image.shape[:2]:
         sizes = f"the image is {_size(instance.image[..., 0])} and its mask {_size(instance.mask)}"
         raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike")
-    for mask, known, what in (
-        (instance.mask, instance.known, name),
-        *((view.mask, view.known, f"{name}, view {n}") for n, view in enumerate(instance.views, start=1)),
-    ):
-        _check_mask(mask, known, what)
+    pictures: list[tuple[Instance | PictureView, str]] = [(instance, name)]
+    pictures += [(view, f"{name}, view {n}") for n, view in enumerate(instance.views, start=1)]
+    for picture, what in pictures:
+        _check_mask(picture.mask, picture.known, what)
+        _check_hints(picture, what)
     if instance.camera is not None:
         instance.camera.check(name)
     for n, view in enumerate(instance.views, start=1):
@@ -244,6 +244,16 @@ def _check_mask(mask: np.ndarray, known: np.ndarray | None, name: str) -> None:
         raise InstanceError(
             ErrorKind.SIZE_MISMATCH, f"{name}: what is known must be bool of the mask's size {_size(mask)}"
         )
+
+
+def _check_hints(picture: Instance | PictureView, name: str) -> None:
+    size = picture.mask.shape
+    if picture.depth is not None and picture.depth.values.shape != size:
+        sizes = f"the depth is {_size(picture.depth.values)} and the mask {_size(picture.mask)}"
+        raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike")
+    if picture.normals is not None and picture.normals.shape != (*size, 3):
+        sizes = f"the normals are {_size(picture.normals)} and the mask {_size(picture.mask)}"
+        raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike, of 3 numbers a pixel")
 
 
 def _size(array: np.ndarray) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from shapes import box, fan, icosphere, soup, torus
@@ -101,13 +99,12 @@ def test_of_any_size(method, vertices):
     assert np.abs(result.mesh.vertices - mesh.vertices).max() > 0
 
 
-def test_above_the_limit_a_mesh_is_decimated_and_the_row_says_so():
+def test_above_the_limit_a_mesh_is_refused_and_the_option_named():
     options = {"preparation": {"max_faces": 200}}
     config = RefineConfig(method="large-steps", steps=3, image_size=SIZE, figure_samples=100, guard=False, **options)
     [large, small] = refine([instance("large", icosphere(3, 0.3)), instance("small", BALL)], config)
-    assert large.status == small.status == "refined"
-    assert len(large.mesh.faces) <= 200
-    said = json.loads(large.preparation)
-    assert said["faces"] == {"input": 1280, "here": len(large.mesh.faces)}
-    assert small.preparation is None
+    assert (large.status, large.error_kind) == ("failed", "mesh_too_large")
+    assert "1280 faces" in large.error_message
+    assert "--max-faces" in large.error_message
+    assert small.status == "refined"
     assert len(small.mesh.faces) == len(BALL.faces)

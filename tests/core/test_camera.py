@@ -124,17 +124,18 @@ def test_straight_up_and_down_are_the_limit(azimuth, elevation):
     np.testing.assert_allclose(found, near, atol=1e-6)
 
 
-@given(CAMERAS, st.sampled_from(sorted(AXES)) | st.integers(0, 2**32 - 1))
-def test_mirrored_camera_sees_the_mirrored_object_flipped(camera, plane):
+@given(CAMERAS, st.sampled_from(sorted(AXES)) | st.integers(0, 2**32 - 1), st.just(0.0) | st.floats(-0.3, 0.3))
+def test_mirrored_camera_sees_the_mirrored_object_flipped(camera, plane, offset):
+    """In the plane p·normal = offset, whichever it is."""
     if isinstance(plane, str):
         normal = np.array(AXES[plane])
     else:
         normal = np.random.default_rng(plane).normal(size=3)
         normal /= np.linalg.norm(normal)
     points = np.random.default_rng(1).uniform(-0.25, 0.25, (6, 3))
-    reflected = points - 2 * (points @ normal)[:, None] * normal
+    reflected = points - 2 * (points @ normal - offset)[:, None] * normal
     expected = projected(camera, points) * [-1, 1, 1]
-    np.testing.assert_allclose(projected(camera.mirrored(tuple(normal)), reflected), expected, atol=1e-5)
+    np.testing.assert_allclose(projected(camera.mirrored(tuple(normal), offset), reflected), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", AXES)

@@ -38,10 +38,8 @@ def changed(path: tuple[str, ...], value: object) -> RefineConfig:
 def another(value: object) -> object:
     if isinstance(value, bool):
         return not value
-    if value == "z":
-        return "auto"
     if isinstance(value, str):
-        return value + ":other"
+        return {"auto": "z", "5,0.1": "5,0.2"}.get(value, value + ":other")
     if isinstance(value, tuple):
         return value[1:]
     if value is None:
@@ -89,11 +87,35 @@ def test_numbers_are_finite_and_none_is_negative(path, value):
         {"seed": -1},
         {"figure_samples": 10},
         {"guard": "perhaps"},
+        {"camera_error": "five"},
+        {"camera_error": "5,0.1,2"},
+        {"camera_error": "-5,0.1"},
+        {"camera_error": "5,inf"},
+        {"camera_error": ""},
+        {"preparation": {"working_faces": 99}},
     ],
 )
 def test_what_makes_no_sense_is_refused(options):
     with pytest.raises(ValidationError):
         RefineConfig.model_validate(options)
+
+
+@pytest.mark.parametrize(
+    ("said", "degrees", "share"),
+    [
+        ("5,0.1", 5.0, 0.1),
+        (" 5.0 , 0.10 ", 5.0, 0.1),
+        (5, 5.0, 0.1),
+        ("2", 2.0, 0.1),
+        ([2, 0], 2.0, 0.0),
+        (0, 0.0, 0.0),
+    ],
+)
+def test_a_cameras_error_may_be_said_in_several_ways(said, degrees, share):
+    """A mere 0 is exact in its distance, too; whatever the spelling, alike are hashed alike."""
+    found = RefineConfig(camera_error=said)
+    assert found.camera_spread == (degrees, share)
+    assert found.config_hash() == RefineConfig(camera_error=f"{degrees:g},{share:g}").config_hash()
 
 
 def test_configurations_do_not_change():

@@ -5,6 +5,7 @@ import pytest
 import trimesh
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.refinement.guard import collapsed_share, flipped_share, objection
 
@@ -106,7 +107,7 @@ def test_a_shape_that_is_probably_worse_is_held_back_above_the_risk_that_is_allo
     horned = ball.vertices.copy()
     horned[np.argmax(horned[:, 0])] *= 1.15
     ball, horned = Mesh(ball.vertices, ball.faces), Mesh(horned, ball.faces)
-    given = {"apart": 0.02, "symmetry_axis": "z"}
+    given = {"apart": 0.02, "plane": SymmetryPlane((0.0, 0.0, 1.0))}
     reason = objection(ball, horned, 0.9, 0.95, **given, largest_risk=0.1)
     assert reason is not None
     assert "gained nothing" in reason

@@ -11,12 +11,13 @@ import pytest
 import torch
 from shapes import icosphere
 
-from refine_batch import Camera, Instance, RefineConfig, refinement
+from refine_batch import Camera, Instance, RefineConfig, refine
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.methods import load_method, memory
 from refine_batch.methods.memory import MEGABYTE, SHARE, batch_that_fits, instance_bytes
+from refine_batch.refinement import optimise
 from refine_batch.render import hard_silhouettes
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -111,16 +112,16 @@ def test_on_a_cpu_those_that_gain_are_batched(method, expected, monkeypatch):
         sizes.append(len(batch))
         return function(batch, config, device)
 
-    monkeypatch.setattr(refinement, "load_method", lambda name: counted)
+    monkeypatch.setattr(optimise, "load_method", lambda name: counted)
     camera = Camera(30, 20, 1.2)
     shapes = [icosphere(1, 0.3), icosphere(2, 0.25)] * 3
     [mask] = hard_silhouettes(icosphere(2, 0.32), [camera], 24)
     image = np.full((24, 24, 3), 150, np.uint8)
     batch = [Instance(str(i), shape, image, mask, camera) for i, shape in enumerate(shapes)]
     config = RefineConfig(method=method, image_size=24, steps=4, figure_samples=100, guard=False)
-    together = refinement.refine(batch, config, device="cpu")
+    together = refine(batch, config, device="cpu")
     assert sizes == expected
-    alone = refinement.refine(batch, config, device="cpu", batch_size=1)
+    alone = refine(batch, config, device="cpu", batch_size=1)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.mesh.vertices, other.mesh.vertices)
 
@@ -135,14 +136,14 @@ def test_what_torch_holds_but_does_not_use_is_free(monkeypatch):
 def test_groups_are_made_to_fit_when_it_is_their_turn(free):
     """Small meshes many at a time, large ones few, and fewer once less is free; nobody is left out."""
     sizes = [3000] * 4 + [100] * 6
-    prepared = {i: SimpleNamespace(mesh=mesh(size)) for i, size in enumerate(sizes)}
+    prepared = [SimpleNamespace(subject=SimpleNamespace(mesh=mesh(size))) for size in sizes]
     free.megabytes = 2 * instance_bytes(mesh(3000), REFINE) / MEGABYTE / SHARE * 1.01
-    groups = refinement._groups(prepared, refinement.GPU_BATCH, REFINE, CUDA)
+    groups = optimise.groups(prepared, REFINE, CUDA)
     assert next(groups) == [4, 5, 6, 7]
     free.megabytes *= 0.6
     assert list(groups) == [[8, 9], [0], [1], [2], [3]]
     free.megabytes = 1e6
-    assert list(refinement._groups(prepared, 4, REFINE, CUDA)) == [[4, 5, 6, 7], [8, 9, 0, 1], [2, 3]]
+    assert list(optimise.groups(prepared, REFINE, CUDA, 4)) == [[4, 5, 6, 7], [8, 9, 0, 1], [2, 3]]
 
 
 @pytest.mark.parametrize("fault", [torch.OutOfMemoryError, lambda text: InstanceError(ErrorKind.TIMEOUT, text)])
@@ -165,9 +166,9 @@ def test_what_failed_is_freed_before_halves_are_tried(fault):
 
     gc.disable()
     try:
-        batch = [SimpleNamespace(mesh=icosphere(0), instance_id=str(i)) for i in range(4)]
+        batch = [SimpleNamespace(subject=SimpleNamespace(mesh=icosphere(0)), instance_id=str(i)) for i in range(4)]
         # Only whole batches fail: nothing is freed between two that succeed.
-        found = refinement._run(lambda b, c, d: _freed(held, method, b, c, d), batch, REFINE, CPU)
+        found = optimise.halved(lambda some: _freed(held, method, some, REFINE, CPU), batch, CPU)
     finally:
         gc.enable()
     assert found == ["fine"] * 4

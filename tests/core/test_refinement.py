@@ -15,9 +15,9 @@ from shapes import box, icosphere, soup
 
 import refine_batch
 from refine_batch import Camera, Instance, Mesh, RefineConfig, UsageError, refine
+from refine_batch.devices.choice import choose_device
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.methods import MethodOutput
-from refine_batch.refinement.pipeline import choose_device
 from refine_batch.render import hard_silhouettes
 
 SIZE = 24
@@ -63,6 +63,8 @@ def _one(p):
             vertices = vertices[:, :2]
         case "nothing":
             return None
+        case "no camera":
+            return MethodOutput(vertices, cameras=())
     return MethodOutput(vertices, losses={"silhouette": 0.5}, loss_curve=np.ones(3), steps=3)
 
 
@@ -77,7 +79,11 @@ def lazy(batch, config, device):
 
 
 def turning(batch, config, device):
-    return [replace(outcome, camera=Camera(31, 20, 1.2)) for outcome in swell(batch, config, device)]
+    """Every view's camera a degree farther round."""
+    return [
+        replace(outcome, cameras=tuple(replace(v.camera, azimuth=v.camera.azimuth + 1.0) for v in p.views))
+        for p, outcome in zip(batch, swell(batch, config, device), strict=True)
+    ]
 
 
 def config(method: str = "swell", **options) -> RefineConfig:
@@ -99,7 +105,7 @@ def _no_calls_yet():
 @pytest.fixture
 def quiet(caplog):
     """For tests whose faults are logged with their traceback."""
-    caplog.set_level("CRITICAL", logger="refine_batch.refinement.pipeline")
+    caplog.set_level("CRITICAL", logger="refine_batch.refinement")
 
 
 EMPTY = np.zeros((SIZE, SIZE), bool)
@@ -128,6 +134,7 @@ BAD_METHOD = {
     "too few": (ErrorKind.DIVERGED, "not as many"),
     "two-dimensional": (ErrorKind.DIVERGED, "not as many"),
     "nothing": (ErrorKind.INTERNAL, "NoneType"),
+    "no camera": (ErrorKind.INTERNAL, "0 cameras for 1 views"),
 }
 
 
@@ -203,7 +210,8 @@ def test_order_is_kept_though_batches_are_by_size():
     results = refine([instance(str(i), mesh) for i, mesh in enumerate(meshes)], config(), batch_size=2)
     for i, (result, mesh) in enumerate(zip(results, meshes, strict=True)):
         assert_refined(result, str(i))
-        np.testing.assert_array_equal(result.mesh.vertices, mesh.vertices * np.float32(1.2))
+        middle = (mesh.vertices.max(axis=0) + mesh.vertices.min(axis=0)) / 2
+        np.testing.assert_allclose(result.mesh.vertices, middle + 1.2 * (mesh.vertices - middle), atol=1e-6)
         np.testing.assert_array_equal(result.mesh.faces, mesh.faces)
     # Of like size together, so that little is padded.
     assert CALLS == [["1", "4"], ["3", "2"], ["0"]]
@@ -242,8 +250,10 @@ def test_ground_truth_brings_its_figures_and_changes_nothing_else():
 
 def test_a_corrected_camera_is_told():
     [result] = refine([instance("a")], config("turning"))
-    assert result.camera == Camera(31, 20, 1.2)
     assert result.camera_source == "corrected"
+    assert (result.camera.azimuth, result.camera.elevation) == pytest.approx((31.0, 20.0))
+    assert result.camera.distance == pytest.approx(1.2)
+    np.testing.assert_allclose(result.camera.target, 0.0, atol=1e-6)
 
 
 def test_what_was_given_is_left_as_it_was():

@@ -2,65 +2,128 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from shapes import box, icosphere, jittered
+from scipy.spatial.transform import Rotation
+from shapes import box, icosphere, jittered, joined, unit
 
-from refine_batch import Instance
-from refine_batch.cameras.camera import Camera
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.symmetry import asymmetry, find_symmetry_axis
-from refine_batch.refinement.prepare import prepare
-from refine_batch.render import hard_silhouettes
+from refine_batch.mesh.plane import SymmetryPlane
+from refine_batch.mesh.symmetry import HALF_BELIEVED, asymmetry, find_plane, trust_of
 
-# Its arms point along two axes: a mirror image only along the third.
-CORNER = np.concatenate([box(0.8, 0.2, 0.2).vertices, box(0.2, 0.2, 0.8, centre=(-0.3, 0, 0.3)).vertices])
-CORNER = Mesh(CORNER, np.concatenate([box().faces, box().faces + 8]))
+X, Y, Z = (SymmetryPlane(tuple(row)) for row in np.eye(3).tolist())
+OBLIQUE = SymmetryPlane((2 / 3, -1 / 3, 2 / 3), 0.3)
+# A seat, a back and legs of unlike heights: a mirror image in z alone.
+CHAIR = unit(
+    joined(
+        box(0.5, 0.1, 0.5),
+        box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
+        box(0.06, 0.4, 0.06, centre=(0.2, -0.2, 0.2)),
+        box(0.06, 0.4, 0.06, centre=(0.2, -0.2, -0.2)),
+    )
+)
 
 
-def turned(mesh: Mesh, axes: tuple[int, int, int]) -> Mesh:
-    return Mesh(mesh.vertices[:, axes], mesh.faces)
+def turned(mesh: Mesh, degrees: float) -> Mesh:
+    """About the upright axis, in unit size again."""
+    turn = Rotation.from_euler("y", degrees, degrees=True)
+    return unit(Mesh(turn.apply(mesh.vertices), mesh.faces))
+
+
+def test_reflection_keeps_the_plane_and_turns_its_normal():
+    normal = np.array(OBLIQUE.normal)
+    across = np.cross(normal, [0.0, 1.0, 0.0])
+    points = np.stack([0.3 * normal, 0.3 * normal + across, normal, np.zeros(3)])
+    expected = np.stack([0.3 * normal, 0.3 * normal + across, -0.4 * normal, 0.6 * normal])
+    np.testing.assert_allclose(OBLIQUE.reflect(points), expected, atol=1e-12)
+    np.testing.assert_allclose(OBLIQUE.reflect(OBLIQUE.reflect(points)), points, atol=1e-12)
+
+
+def test_axes_have_names_and_oblique_planes_none():
+    assert [plane.axis for plane in (X, Y, Z, OBLIQUE)] == ["x", "y", "z", None]
+    assert SymmetryPlane((0.0, 0.0, -1.0), 0.4).axis == "z"
+    assert SymmetryPlane((math.sin(1e-2), 0.0, math.cos(1e-2))).axis is None
 
 
 @pytest.mark.parametrize(
     ("mesh", "axis"),
     [
-        (icosphere(2), "z"),
-        (box(), "z"),
-        (jittered(icosphere(3), 0.01), "z"),
-        (turned(CORNER, (0, 2, 1)), "z"),
-        (CORNER, "y"),
-        (turned(CORNER, (1, 0, 2)), "x"),
-        (Mesh(CORNER.vertices * 100, CORNER.faces), "y"),
-        (Mesh(icosphere(2).vertices + np.array([0.3, 0.0, 0.3], np.float32), icosphere(2).faces), "y"),
-        (Mesh(icosphere(2).vertices + 0.3, icosphere(2).faces), "none"),
-        # Shifted by a little in z: a plane that holds in part, while x and y hold no better.
-        (Mesh(icosphere(2).vertices + 0.04, icosphere(2).faces), "z"),
-        (Mesh(icosphere(2).vertices + np.array([0.0, 0.04, 0.04], np.float32), icosphere(2).faces), "x"),
-        (Mesh(np.zeros((3, 3)), np.array([[0, 1, 2]])), "none"),
+        (icosphere(2, 0.5), "z"),
+        (unit(box()), "z"),
+        (unit(jittered(icosphere(3, 0.5), 0.01)), "z"),
+        (CHAIR, "z"),
+        (Mesh(CHAIR.vertices[:, ::-1], CHAIR.faces), "x"),
     ],
 )
-def test_the_plane_of_a_shape(mesh, axis):
-    assert find_symmetry_axis(mesh) == axis
+def test_the_plane_of_a_shape_along_the_axes(mesh, axis):
+    plane = find_plane(mesh)
+    assert plane.axis == axis
+    assert plane.offset == pytest.approx(0.0, abs=0.01)
+    assert plane.trust > 0.9
+
+
+@pytest.mark.parametrize("degrees", [10.0, 37.0, 90.0, 118.0, 171.0])
+def test_an_oblique_plane(degrees):
+    """Of a chair that was turned: its normal is turned with it, the plane goes through the chair's own middle."""
+    mesh = turned(CHAIR, degrees)
+    plane = find_plane(mesh)
+    normal = Rotation.from_euler("y", degrees, degrees=True).apply([0.0, 0.0, 1.0])
+    assert abs(np.dot(plane.normal, normal)) > math.cos(math.radians(1.0))
+    assert np.linalg.norm(plane.normal) == pytest.approx(1.0)
+    assert asymmetry(mesh, plane) < 0.01
+    assert plane.trust > 0.95
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_a_plane_that_does_not_go_through_the_middle(side):
+    """A table with a thin bar on one side: its box's middle is none of the table's."""
+    table = joined(
+        box(1.0, 0.06, 0.6), box(0.1, 0.5, 0.6, centre=(-0.4, -0.25, 0.0)), box(0.2, 0.5, 0.5, centre=(0.3, -0.25, 0.0))
+    )
+    bar = box(0.04, 0.04, 0.3, centre=(0.0, 0.0, side * 0.45))
+    whole = joined(table, bar)
+    middle = side * 0.15
+    plane = find_plane(Mesh(whole.vertices - np.array([0.0, 0.235, 0.0]) * -1 - np.array([0, 0, middle]), whole.faces))
+    assert plane.axis == "z"
+    assert plane.offset * np.sign(plane.normal[2]) == pytest.approx(-middle, abs=0.01)
+
+
+def test_what_is_not_symmetric_is_hardly_believed():
+    """A stair of blocks that turn as they rise."""
+    blocks = [box(0.5, 0.18, 0.16, centre=(0.25, 0.18 * k, 0.0)) for k in range(5)]
+    stair = [
+        Mesh(Rotation.from_euler("y", 80.0 * k, degrees=True).apply(one.vertices), one.faces)
+        for k, one in enumerate(blocks)
+    ]
+    found = find_plane(unit(joined(*stair)))
+    assert found is None or found.trust < 0.2
+    # With one arm a chair is less itself than with none.
+    armed = unit(joined(CHAIR, box(0.5, 0.25, 0.08, centre=(0.0, 0.1, 0.25))))
+    assert find_plane(armed).trust < find_plane(CHAIR).trust
+
+
+@pytest.mark.parametrize("mesh", [Mesh(np.zeros((3, 3)), [[0, 1, 2]]), Mesh(np.eye(3), np.zeros((0, 3), np.int32))])
+def test_without_an_area_there_is_no_plane(mesh):
+    assert find_plane(mesh) is None
+
+
+def test_trust_falls_from_one_by_half_to_nothing():
+    assert trust_of(0.0) == 1.0
+    assert trust_of(HALF_BELIEVED) == pytest.approx(0.5)
+    assert trust_of(2 * HALF_BELIEVED) == pytest.approx(1 / 17)
+    assert trust_of(1.0) < 1e-5
 
 
 def test_asymmetry_of_a_shifted_sphere():
     """Mirrored, a small sphere at a distance d of the plane is 2d off, less what it is thick."""
     sphere = icosphere(3, 0.02)
-    far = Mesh(np.concatenate([sphere.vertices, sphere.vertices + np.array([1.0, 0, 0.3], np.float32)]),
-               np.concatenate([sphere.faces, sphere.faces + len(sphere.vertices)]))  # fmt: skip
-    # Half of the surface finds itself, the other half is 0.6 off, of an extent of 1.04.
-    assert asymmetry(far, "z") == pytest.approx(0.6 / 1.04 / np.sqrt(2), rel=0.1)
-    assert asymmetry(sphere, "z") < 0.03
-
-
-@pytest.mark.parametrize(
-    ("said", "option", "used"),
-    [(None, "z", "z"), (None, "none", "none"), (None, "auto", "y"), ("x", "auto", "x"), ("none", "z", "none")],
-)
-def test_what_an_instance_says_comes_before_the_option(said, option, used):
-    camera = Camera(30, 20, 2)
-    [mask] = hard_silhouettes(CORNER, [camera], 32)
-    image = np.zeros((32, 32, 3), np.uint8)
-    instance = Instance("corner", CORNER, image, mask, camera, said)
-    assert prepare(instance, 32, symmetry_axis=option).symmetry_axis == used
+    far = joined(sphere, Mesh(sphere.vertices + np.array([1.0, 0, 0.3], np.float32), sphere.faces))
+    # Half of the surface finds itself, the other half is 0.6 off.
+    assert asymmetry(far, Z) == pytest.approx(0.6 / np.sqrt(2), rel=0.1)
+    assert asymmetry(sphere, Z) < 1e-4
+    # In the plane between the two each finds the other.
+    between = np.array([1.0, 0.0, 0.3])
+    length = float(np.linalg.norm(between))
+    assert asymmetry(far, SymmetryPlane(tuple((between / length).tolist()), length / 2)) < 1e-3

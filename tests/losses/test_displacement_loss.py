@@ -52,6 +52,22 @@ def test_depth_counts_what_is_along_the_ray():
     np.testing.assert_allclose(depth_loss(across, ray, batch), 0.0, atol=1e-12)
 
 
+def test_what_other_views_see_counts_less():
+    """Each square by how little of it they see."""
+    batch = MeshBatch.of(MESHES)
+    random = np.random.default_rng(3)
+    moved, ray = (torch.from_numpy(random.normal(size=batch.vertices.shape).astype(np.float32)) for _ in range(2))
+    hidden = torch.from_numpy(random.uniform(size=batch.vertex_mask.shape).astype(np.float32))
+    expected = []
+    for i, mesh in enumerate(MESHES):
+        count = len(mesh.vertices)
+        along = np.einsum("vc,vc->v", moved[i, :count].double(), ray[i, :count].double())
+        expected.append((hidden[i, :count].double().numpy() * along**2).mean())
+    np.testing.assert_allclose(depth_loss(moved, ray, batch, hidden), expected, rtol=1e-5)
+    torch.testing.assert_close(depth_loss(moved, ray, batch, torch.ones_like(hidden)), depth_loss(moved, ray, batch))
+    assert (depth_loss(moved, ray, batch, torch.zeros_like(hidden)) == 0).all()
+
+
 def test_a_unit_step_along_one_axis_costs_a_third():
     batch = MeshBatch.of([box()])
     step = torch.tensor([0.0, 1.0, 0.0]).expand(1, 8, 3)

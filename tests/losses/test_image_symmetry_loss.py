@@ -13,11 +13,12 @@ from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.losses import SymmetryViews, image_symmetry_loss, symmetry_directions
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.render import load_renderer
 from refine_batch.render.warp_rasterise import rasterise
 
 BIAS = 0.0005
-X, Y, Z, NONE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0)
+X, Y, Z = (SymmetryPlane(tuple(row)) for row in np.eye(3).tolist())
 
 
 def random_images(views: int, size: int = 5, dtype=torch.float64):
@@ -29,7 +30,7 @@ def random_images(views: int, size: int = 5, dtype=torch.float64):
 
 
 def test_formula_of_each_instance():
-    views = SymmetryViews.of([Z, NONE, X], symmetry_directions(2))
+    views = SymmetryViews.of([Z, None, X], symmetry_directions(2))
     depth, mirrored, confidence, on_object = random_images(8)
     found = image_symmetry_loss(depth, mirrored, confidence, on_object, views, 3, BIAS)
     per_view = []
@@ -41,7 +42,7 @@ def test_formula_of_each_instance():
 
 @pytest.mark.parametrize("which", ["depth", "mirrored", "confidence"])
 def test_gradient_is_the_finite_difference(which):
-    views = SymmetryViews.of([Z, NONE, X], symmetry_directions(1))
+    views = SymmetryViews.of([Z, None, X], symmetry_directions(1))
     images = dict(zip(("depth", "mirrored", "confidence", "on_object"), random_images(4, 4), strict=True))
 
     def loss(value):
@@ -65,7 +66,7 @@ def test_confidence_of_zero_is_not_infinite():
 def test_views_are_the_papers():
     assert symmetry_directions(1) == [(15.0, -45.0), (15.0, 45.0)]
     assert symmetry_directions(3) == [(a, e) for a in (15.0, 45.0, 75.0) for e in (-45.0, 45.0)]
-    views = SymmetryViews.of([NONE, Z], symmetry_directions(3))
+    views = SymmetryViews.of([None, Z], symmetry_directions(3))
     assert views.mesh_of_view.tolist() == [1] * 6
     assert views.per_instance == 6
     expected = stack_cameras([Camera(a, e, 1.9) for a, e in symmetry_directions(3)])
@@ -74,7 +75,7 @@ def test_views_are_the_papers():
 
 
 def test_instances_without_a_plane_have_no_views():
-    views = SymmetryViews.of([NONE, NONE], symmetry_directions(1))
+    views = SymmetryViews.of([None, None], symmetry_directions(1))
     assert len(views.cameras) == len(views.mirrored) == len(views.mesh_of_view) == 0
     none = torch.zeros((0, 4, 4))
     found = image_symmetry_loss(none, none, none, none > 0, views, 2, BIAS)
@@ -92,13 +93,19 @@ def lopsided(axis: int) -> Mesh:
     return Mesh(vertices, np.concatenate([base.faces, [[8, 9, 10], [11, 12, 13]]]))
 
 
-@pytest.mark.parametrize("normal", [X, Y, Z], ids="xyz")
-def test_symmetric_meshes_cost_nothing_and_others_do(normal):
+def moved(mesh: Mesh, plane: SymmetryPlane) -> Mesh:
+    """As far along the plane's normal as the plane is from the origin."""
+    return Mesh(mesh.vertices + plane.offset * np.array(plane.normal), mesh.faces)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.17])
+@pytest.mark.parametrize("axis", [0, 1, 2], ids="xyz")
+def test_symmetric_meshes_cost_nothing_and_others_do(axis, offset):
     """The flipped view and the mirrored one show the same, whichever the plane, also one that turns up over."""
-    axis = int(np.argmax(normal))
+    plane = SymmetryPlane(tuple(np.eye(3)[axis].tolist()), offset)
     meshes = [box(0.5, 0.4, 0.6), icosphere(1), lopsided(axis), lopsided((axis + 1) % 3)]
-    batch = MeshBatch.of(meshes)
-    views = SymmetryViews.of([normal] * 4, symmetry_directions(1))
+    batch = MeshBatch.of([moved(mesh, plane) for mesh in meshes])
+    views = SymmetryViews.of([plane] * 4, symmetry_directions(1))
     seen = batch.vertices[views.mesh_of_view.long()]
     render = load_renderer("warp")
     depth, mirrored = (

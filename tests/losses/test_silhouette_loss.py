@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapes import finite_difference
 
-from refine_batch.losses import silhouette_loss
+from refine_batch.losses import silhouette_error, silhouette_loss
 from refine_batch.render import alpha
 
 
@@ -97,6 +97,50 @@ def test_each_instance_its_own():
         torch.testing.assert_close(silhouette_loss(depth, mask, log_space=log_space), alone, rtol=1e-6, atol=0)
     found = silhouette_loss(spoilt, mask)
     torch.testing.assert_close(found[[0, 2]], silhouette_loss(depth, mask)[[0, 2]], rtol=0, atol=0)
+
+
+def random_shares(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depths, covered shares and shares that are known, of three pictures."""
+    random = np.random.default_rng(seed)
+    return random.uniform(0.01, 5.0, (3, 6, 6)), random.uniform(size=(3, 6, 6)), random.uniform(size=(3, 6, 6))
+
+
+@pytest.mark.parametrize("log_space", [True, False])
+def test_covered_shares_and_what_is_known_of_a_pixel(log_space):
+    """The mean over all pixels of the cross-entropy of shares, each by how much of it is known."""
+    depth, mask, known = random_shares(0)
+    covered = 1 - np.exp(-depth)
+    entropy = -mask * np.log(covered) - (1 - mask) * np.log(1 - covered)
+    found = silhouette_loss(*(torch.from_numpy(a) for a in (depth, mask)), log_space, torch.from_numpy(known))
+    np.testing.assert_allclose(found, (known * entropy).mean(axis=(1, 2)), rtol=1e-9)
+    whole = silhouette_loss(*(torch.from_numpy(a) for a in (depth, mask)), log_space)
+    np.testing.assert_allclose(whole, entropy.mean(axis=(1, 2)), rtol=1e-9)
+
+
+def test_squared_error_of_shares():
+    depth, mask, known = random_shares(1)
+    squared = (1 - np.exp(-depth) - mask) ** 2
+    tensors = [torch.from_numpy(a) for a in (depth, mask, known)]
+    np.testing.assert_allclose(silhouette_error(*tensors[:2]), squared.mean(axis=(1, 2)), rtol=1e-9)
+    np.testing.assert_allclose(silhouette_error(*tensors), (known * squared).mean(axis=(1, 2)), rtol=1e-9)
+
+
+def test_what_is_not_known_pulls_on_nothing():
+    """However far the object reaches into it."""
+    depth, mask, _ = random_shares(2)
+    known = torch.ones(3, 6, 6, dtype=torch.float64)
+    known[:, 2:5] = 0.0
+    for loss in (
+        lambda d: silhouette_loss(d, torch.from_numpy(mask), known=known),
+        lambda d: silhouette_loss(d, torch.from_numpy(mask), log_space=False, known=known),
+        lambda d: silhouette_error(d, torch.from_numpy(mask), known),
+    ):
+        variable = torch.from_numpy(depth * 50).requires_grad_()
+        (pull,) = torch.autograd.grad(loss(variable).sum(), variable)
+        assert (pull[:, 2:5] == 0).all()
+        variable = torch.from_numpy(depth).requires_grad_()
+        (pull,) = torch.autograd.grad(loss(variable).sum(), variable)
+        torch.testing.assert_close(pull, finite_difference(lambda d: loss(d).sum(), variable), rtol=1e-5, atol=1e-8)  # noqa: B023
 
 
 @given(st.floats(0, 50))

@@ -24,23 +24,27 @@ def confidences(batch: MeshBatch) -> torch.Tensor:
     return torch.rand(batch.vertex_mask.shape, generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
 
 
-def over_all_pairs(vertices: torch.Tensor, confidence: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+def over_all_pairs(
+    vertices: torch.Tensor, confidence: torch.Tensor, normal: torch.Tensor, offset: float
+) -> torch.Tensor:
     """One instance's loss with the distance of every reflected vertex to every vertex."""
-    mirrored = vertices - 2 * torch.outer(vertices @ normal, normal)
+    mirrored = vertices - 2 * torch.outer(vertices @ normal - offset, normal)
     squared = (mirrored[:, None] - vertices[None]).square().sum(-1).amin(dim=1)
     return (BIAS * torch.log(1 / confidence) + confidence * squared).mean()
 
 
-def test_values_and_gradients_of_each_instance():
+@pytest.mark.parametrize("offsets", [None, (0.1, -0.2, 0.15, 0.0)], ids=["through the origin", "beside it"])
+def test_values_and_gradients_of_each_instance(offsets):
     batch = MeshBatch.of(MESHES)
     vertices, confidence = batch.vertices.clone().requires_grad_(), confidences(batch).requires_grad_()
-    found = vertex_symmetry_loss(vertices, confidence, NORMALS, batch, BIAS)
+    planes = None if offsets is None else torch.tensor(offsets)
+    found = vertex_symmetry_loss(vertices, confidence, NORMALS, batch, BIAS, planes)
     (found * torch.arange(1, 5)).sum().backward()
     for i, mesh in enumerate(MESHES):
         count = len(mesh.vertices)
         own = vertices[i, :count].detach().double().requires_grad_()
         trust = confidence[i, :count].detach().double().requires_grad_()
-        expected = over_all_pairs(own, trust, NORMALS[i].double())
+        expected = over_all_pairs(own, trust, NORMALS[i].double(), offsets[i] if offsets else 0.0)
         (expected * (i + 1)).backward()
         assert found[i].item() == pytest.approx(expected.item(), rel=1e-5)
         torch.testing.assert_close(vertices.grad[i, :count].double(), own.grad, rtol=1e-4, atol=1e-7)
@@ -65,6 +69,18 @@ def test_distance_of_a_shifted_mesh():
     confidence = torch.full((1, 4), 0.5)
     found = vertex_symmetry_loss(batch.vertices, confidence, torch.tensor([[0.0, 0.0, 1.0]]), batch, BIAS)
     assert found.item() == pytest.approx(BIAS * math.log(2) + 0.5 * 0.2**2, rel=1e-5)
+
+
+def test_a_mesh_is_symmetric_in_the_plane_through_it():
+    """Moved, in the plane that moved along; twice as far from its image as it is from that plane."""
+    moved = Mesh(box().vertices + np.array([0.0, 0.0, 0.3]), box().faces)
+    batch = MeshBatch.of([moved, moved])
+    confidence = torch.ones(batch.vertex_mask.shape)
+    normal = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
+    through = vertex_symmetry_loss(batch.vertices, confidence, normal, batch, BIAS, torch.tensor([0.3, -0.3]))
+    torch.testing.assert_close(through, torch.zeros(2), rtol=0, atol=1e-12)
+    beside = vertex_symmetry_loss(batch.vertices, confidence, normal, batch, BIAS, torch.tensor([0.25, -0.25]))
+    torch.testing.assert_close(beside, torch.full((2,), 0.1**2), rtol=1e-5, atol=0)
 
 
 def test_best_confidence_is_the_bias_over_the_squared_distance():
@@ -119,3 +135,6 @@ def test_reflection_turns_the_normal_and_keeps_the_plane():
     expected = torch.cat([normal * -0.7, in_plane])[None]
     torch.testing.assert_close(reflect(points, normal), expected)
     torch.testing.assert_close(reflect(reflect(points, normal), normal), points)
+    beside = torch.tensor([0.2])
+    expected = torch.cat([normal * (0.4 - 0.7), in_plane + 0.4 * normal])[None]
+    torch.testing.assert_close(reflect(points, normal, beside), expected)
