@@ -176,6 +176,10 @@ class RefinedInstance:
     error_message: str | None = None
     preparation: str | None = None
     symmetry_axis: SymmetryAxis | None = None
+    symmetry_plane: tuple[float, float, float, float] | None = None
+    share: float | None = None
+    iou_2d_given: float | None = None
+    iou_2d_refused: float | None = None
     notes: tuple[str, ...] = ()
 
     @property

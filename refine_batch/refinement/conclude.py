@@ -11,11 +11,11 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.measure import Evaluator
-from refine_batch.figures.outlines import outline_distance
 from refine_batch.instance import CameraSource, Figures, RefinedInstance
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import View
-from refine_batch.refinement.guard import objection
+from refine_batch.refinement.guard import Choice, along, choose
 from refine_batch.refinement.optimise import Optimised
 from refine_batch.refinement.prepare import Prepared, about_source
 from refine_batch.render import hard_silhouettes
@@ -23,48 +23,72 @@ from refine_batch.seeding import instance_seed
 
 
 def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
-    """Measure what was found, judge it, and bring it back to the instance's own coordinates."""
-    prepared, output = optimised.prepared, optimised.output
+    """Measure what was found, judge it, and bring it back to the instance's own coordinates.
+
+    Figures before and after are of the coarse and the returned mesh, both at the camera that is returned.
+    """
+    prepared, output, verdict = optimised.prepared, optimised.output, optimised.verdict
     working, subject = prepared.working, prepared.subject
-    refined = Mesh(output.vertices, subject.mesh.faces)
-    start = subject.camera
-    camera = output.cameras[0] if output.cameras else start
     ruler = Ruler(prepared, config)
-    mesh = Mesh(working.carry(output.vertices), working.source.faces)
-    held = ruler.measure(working.source, start)
-    after = ruler.measure(mesh, camera)
-    reason = None
-    if config.guard:
-        reason = objection(
-            subject.mesh,
-            refined,
-            held.iou_2d,
-            after.iou_2d,
-            ruler.outlines_apart(working.source, start),
-            plane=subject.plane,
-            largest_risk=config.guard_risk,
+    start = subject.camera
+    given = ruler.iou_2d(working.source, start)
+    if output is None:
+        camera = start if verdict.cameras is None else verdict.cameras[0]
+        held = ruler.measure(working.source, camera)
+        return _returned(prepared, working.source, camera, held, held, given, reason=verdict.reason)
+    camera = output.cameras[0] if output.cameras else start
+    chosen = choose(subject, output, config, ruler.covered_by, given) if config.guard else Choice(1.0)
+    if chosen.reason is not None:
+        held = ruler.measure(working.source, start)
+        kept = _returned(prepared, working.source, start, held, held, given, reason=chosen.reason)
+        refined = Mesh(working.carry(output.vertices), working.source.faces)
+        return replace(
+            kept, steps=output.steps, loss_curve=output.loss_curve, iou_2d_refused=ruler.iou_2d(refined, camera)
         )
-    if reason is not None:
-        mesh, camera, after = working.source, start, held
-    source: CameraSource = "estimated" if prepared.unknown is not None else "corrected"
-    if prepared.unknown is None and camera == start:
-        source = "given"
+    vertices = along(subject.mesh.vertices, output.vertices, chosen.share)
+    mesh = Mesh(working.carry(vertices), working.source.faces)
+    held = ruler.measure(working.source, camera)
+    result = _returned(prepared, mesh, camera, held, ruler.measure(mesh, camera), given)
     confidence = output.symmetry_confidence
+    return replace(
+        result,
+        symmetry_confidence=None if confidence is None else working.values(confidence),
+        losses=output.losses,
+        loss_curve=output.loss_curve,
+        steps=output.steps,
+        share=chosen.share,
+    )
+
+
+def _returned(
+    prepared: Prepared,
+    mesh: Mesh,
+    camera: Camera,
+    before: Figures,
+    after: Figures,
+    given: float,
+    *,
+    reason: str | None = None,
+) -> RefinedInstance:
+    """The row's common part; `camera` is about the working mesh."""
+    source: CameraSource = "estimated" if prepared.unknown is not None else "corrected"
+    if prepared.unknown is None and camera == prepared.subject.camera:
+        source = "given"
+    plane = prepared.subject.plane
     return RefinedInstance(
         instance_id=prepared.instance_id,
         status="refined" if reason is None else "kept",
         mesh=mesh,
-        symmetry_confidence=None if reason is not None or confidence is None else working.values(confidence),
-        camera=about_source(camera, working) if source != "given" else _given(prepared),
+        camera=about_source(camera, prepared.working) if source != "given" else _given(prepared),
         camera_source=source,
-        symmetry_axis=_axis(prepared),
-        before=held,
+        symmetry_axis="none" if plane is None else plane.axis,
+        symmetry_plane=None if plane is None else _plane_about_source(prepared, plane),
+        before=before,
         after=after,
-        losses=output.losses if reason is None else {},
-        loss_curve=output.loss_curve,
+        iou_2d_given=given,
         preparation=prepared.record(),
-        steps=output.steps,
         kept_reason=reason,
+        share=0.0,
     )
 
 
@@ -93,11 +117,9 @@ class Ruler:
         known = self._view.silhouette_known
         return float(mask_iou(self._seen(mesh, camera) & known, self._view.covered & known))
 
-    def outlines_apart(self, mesh: Mesh, camera: Camera) -> float:
-        """Mean distance of the mesh's outline and the mask's, as a share of the picture's side."""
-        known = self._view.silhouette_known
-        covered = self._view.covered & known
-        return outline_distance(self._seen(mesh, camera) & known, covered) / len(covered)
+    def covered_by(self, vertices: np.ndarray, camera: Camera) -> float:
+        """2D IoU of the source's mesh as it would be with the working mesh's `vertices`."""
+        return self.iou_2d(Mesh(self._working.carry(vertices), self._working.source.faces), camera)
 
     def _seen(self, mesh: Mesh, camera: Camera) -> np.ndarray:
         placed = Mesh(self._working.placed(mesh.vertices), mesh.faces)
@@ -109,6 +131,9 @@ def _given(prepared: Prepared) -> Camera | None:
     return prepared.given if isinstance(prepared.given, Camera) else None
 
 
-def _axis(prepared: Prepared):
-    plane = prepared.subject.plane
-    return "none" if plane is None else plane.axis
+def _plane_about_source(prepared: Prepared, plane: SymmetryPlane) -> tuple[float, float, float, float]:
+    """Normal and offset of a plane in the mesh's own coordinates: the points p with p·normal = offset."""
+    working = prepared.working
+    offset = plane.offset * working.extent + float(np.dot(plane.normal, working.centre))
+    x, y, z = plane.normal
+    return x, y, z, offset

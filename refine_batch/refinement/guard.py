@@ -2,90 +2,111 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from refine_batch.cameras.camera import Camera
+from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
-from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.volume import enclosed_volume
-from refine_batch.refinement.risk import risk, signs
+from refine_batch.methods.base import MethodOutput, PreparedInstance
 
-# Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
-# alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
-ALREADY_GOOD = 0.0067
 # Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
 MAX_EXTENT_RATIO = 2.0
 # Largest change of a closed mesh's volume.
 MAX_VOLUME_RATIO = 8.0
+# Volume below which a working mesh encloses nothing, cubed extents.
+LEAST_VOLUME = 1e-6
 # Largest share of the surface that may turn its back on where it looked before.
 MAX_FLIPPED_SHARE = 0.25
 # Largest share of the surface whose faces may shrink to next to nothing: to this share of their area.
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
-# How the reason begins where only the estimate of the risk speaks against a mesh.
-PROBABLY_WORSE = "the shape has probably gained nothing"
+# Shares of the path that are tried, the largest first.
+SHARES = (1.0, 0.75, 0.5)
 
 
-def objection(
-    coarse: Mesh,
-    refined: Mesh,
-    iou_before: float | None,
-    iou_after: float | None,
-    apart: float = math.inf,
-    *,
-    plane: SymmetryPlane | None = None,
-    largest_risk: float = 1.0,
-) -> str | None:
-    """Why the refined mesh should not be returned, as a sentence for `kept_reason`; None where all is well.
+@dataclass(frozen=True)
+class Choice:
+    """How far to go from the coarse (0) to the refined mesh (1), and, where not at all, why."""
+
+    share: float
+    reason: str | None = None
+
+
+def along(coarse: np.ndarray, refined: np.ndarray, share: float) -> np.ndarray:
+    """(V, 3) float32: vertices so far along the straight path from coarse to refined ones."""
+    if share == 1.0:
+        return np.asarray(refined, np.float32)
+    return (coarse + share * (np.asarray(refined, np.float64) - coarse)).astype(np.float32)
+
+
+def choose(
+    subject: PreparedInstance,
+    output: MethodOutput,
+    config: RefineConfig,
+    iou_2d: Callable[[np.ndarray, Camera], float],
+    given: float,
+) -> Choice:
+    """How far to go towards what a method found.
 
     Parameters
     ----------
-    iou_before, iou_after
-        2D IoU of hard silhouette and mask, at the camera used.
-    apart
-        How far the outlines of coarse mesh and mask lie apart on average, as a share of the image's side.
-    plane
-        In which the object should be its own mirror image; None: in none.
-    largest_risk
-        The probability of a worse shape (`refine_batch.refinement.risk`) up to which a mesh is returned.
+    iou_2d
+        Of the mesh with these vertices (of the working mesh) seen by this camera.
+    given
+        2D IoU of the coarse mesh at the camera that was given.
     """
-    if iou_before is not None and iou_after is not None and iou_after < iou_before:
-        return f"the silhouette agrees less with the mask than before: 2D IoU {iou_before:.4f} → {iou_after:.4f}"
-    if apart < ALREADY_GOOD:
-        return (
-            "the coarse mesh already agrees with the mask, as well as shape can be told: their outlines lie "
-            f"{apart:.2%} of the image's side apart"
-        )
+    coarse = subject.mesh
+    camera = output.cameras[0] if output.cameras else subject.camera
+    reason = None
+    for share in shares(subject, output, config):
+        vertices = along(coarse.vertices, output.vertices, share)
+        reached = iou_2d(vertices, camera)
+        if reached < given:
+            reason = reason or (
+                f"the silhouette agrees less with the mask than before: 2D IoU {given:.4f} → {reached:.4f}"
+            )
+            continue
+        found = implausible(coarse, Mesh(vertices, coarse.faces))
+        if found is None:
+            return Choice(share)
+        reason = reason or found
+    return Choice(0.0, reason or "the shape has probably gained nothing")
+
+
+def shares(subject: PreparedInstance, output: MethodOutput, config: RefineConfig) -> Sequence[float]:
+    """Shares of the path to try, the largest first."""
+    return SHARES
+
+
+def implausible(coarse: Mesh, refined: Mesh) -> str | None:
+    """What no repair does to a shape, as a sentence for `kept_reason`; None where all is well."""
     before, after = np.ptp(coarse.vertices, axis=0), np.ptp(refined.vertices, axis=0)
     # A flat side may grow a little; it is measured against the whole.
     floor = 0.05 * float(before.max())
     ratio = (after + floor) / (before + floor)
     worst = int(np.argmax(np.abs(np.log(ratio))))
     if not 1.0 / MAX_EXTENT_RATIO <= ratio[worst] <= MAX_EXTENT_RATIO:
-        return f"the extent along {'xyz'[worst]} changed too much: {before[worst]:.3g} → {after[worst]:.3g}"
+        return f"the extent along {'xyz'[worst]} changed too much: times {after[worst] / max(before[worst], 1e-12):.3g}"
     volumes = enclosed_volume(coarse), enclosed_volume(refined)
+    # What is flat, or stands there twice, turned round, encloses nothing that could change.
     if (
         volumes[0]
         and volumes[1] is not None
+        and volumes[0] > LEAST_VOLUME
         and not 1 / MAX_VOLUME_RATIO <= volumes[1] / volumes[0] <= MAX_VOLUME_RATIO
     ):
-        return f"the volume changed too much: {volumes[0]:.3g} → {volumes[1]:.3g}"
+        return f"the volume changed too much: times {volumes[1] / volumes[0]:.3g}"
     flipped = flipped_share(coarse, refined)
     if flipped > MAX_FLIPPED_SHARE:
         return f"{flipped:.0%} of the surface turned over"
     collapsed = collapsed_share(coarse, refined)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
-    # No estimate exceeds 1, and the signs cost two searches for nearest neighbours.
-    if iou_before is not None and largest_risk < 1.0:
-        estimated = risk(signs(coarse, refined, plane, iou_before))
-        if estimated > largest_risk:
-            return (
-                f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above "
-                f"--guard-risk {largest_risk:g}"
-            )
     return None
 
 

@@ -6,7 +6,8 @@ import gc
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.methods.base import MethodOutput, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
+from refine_batch.refinement.plausibility import Verdict, judge
 from refine_batch.refinement.prepare import Prepared
 
 logger = logging.getLogger(__name__)
@@ -32,24 +34,29 @@ ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
 
 @dataclass(frozen=True, eq=False)
 class Optimised:
-    """What a method made of an instance.
+    """What became of an instance on the device.
 
     Attributes
     ----------
     prepared
         With the cameras that the method began with.
     output
-        What it found.
+        What the method found; None where it was not asked.
+    verdict
+        What was seen before anything was refined.
     """
 
     prepared: Prepared
-    output: MethodOutput
+    output: MethodOutput | None = None
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.device) -> list[Optimised | InstanceError]:
     """One outcome per instance, in order; whatever becomes of one, its neighbours are refined.
 
-    What does not fit the device's memory is tried again in halves, and so is what raises as a whole.
+    Cameras that are not known are estimated; with the guard on, what needs no refinement, or what no refinement would
+    mend, is left alone (`plausibility`); the rest is refined. What does not fit the device's memory is tried again in
+    halves, and so is what raises as a whole.
 
     Raises
     ------
@@ -58,17 +65,28 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     """
     method = load_method(config.method)
     outcomes: list[Optimised | InstanceError | None] = [None] * len(batch)
-    ready: dict[int, Prepared] = {}
-    for i, prepared in enumerate(batch):
-        [found] = halved(lambda some: [_with_camera(p, device) for p in some], [prepared], device)
-        if isinstance(found, InstanceError):
-            outcomes[i] = found
-        else:
-            ready[i] = found
-    places = list(ready)
-    run = halved(lambda some: method([p.subject for p in some], config, device), list(ready.values()), device)
-    for i, output in zip(places, run, strict=True):
-        outcomes[i] = _checked(ready[i], output)
+
+    def still(found: Sequence) -> list[tuple[int, Any]]:
+        """The places of what is not settled yet, with what was found; faults are settled with that."""
+        places = [i for i, outcome in enumerate(outcomes) if outcome is None]
+        for i, one in zip(places, found, strict=True):
+            if isinstance(one, InstanceError):
+                outcomes[i] = one
+        return [(i, one) for i, one in zip(places, found, strict=True) if outcomes[i] is None]
+
+    seen = still([_each(lambda p: _with_camera(p, device), prepared, device) for prepared in batch])
+    ready = [prepared for _, prepared in seen]
+    if config.guard:
+        judged = still(halved(lambda some: judge(some, config, device), ready, device))
+        by_place = dict(seen)
+        for i, verdict in judged:
+            if verdict.reason is not None:
+                outcomes[i] = Optimised(by_place[i], None, verdict)
+        seen = [(i, by_place[i]) for i, _ in judged if outcomes[i] is None]
+        ready = [prepared for _, prepared in seen]
+    run = halved(lambda some: method([p.subject for p in some], config, device), ready, device)
+    for (i, prepared), output in zip(seen, run, strict=True):
+        outcomes[i] = output if isinstance(output, InstanceError) else _checked(prepared, output)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -121,6 +139,12 @@ def halved(work: Callable[[list], Sequence], batch: list, device: torch.device) 
         torch.cuda.empty_cache()
     middle = len(batch) // 2
     return halved(work, batch[:middle], device) + halved(work, batch[middle:], device)
+
+
+def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.device) -> Any:
+    """`work` on one instance, its fault in the answer's place."""
+    [found] = halved(lambda some: [work(one) for one in some], [prepared], device)
+    return found
 
 
 def out_of_memory(error: Exception) -> bool:
