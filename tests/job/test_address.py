@@ -152,7 +152,8 @@ def test_a_cluster_that_wants_another_token_is_left_alone(tmp_path, folder, envi
             text = done.stdout + done.stderr
             assert (done.returncode, text.count(sentence)) == (status, 1), text
             check_lines(text)
-            (tmp_path / "out").rename(tmp_path / "done") if not status else None
+            if status == 0:
+                (tmp_path / "out").rename(tmp_path / "done")
         done = subprocess.run(
             command(manifest, tmp_path / "out"), env=theirs, capture_output=True, text=True, check=False
         )
@@ -184,7 +185,7 @@ def test_runs_of_one_machine_count_each_other(tmp_path):
     first = Neighbours(tmp_path).join()
     assert first.count() == 1
     second = Neighbours(tmp_path).join()
-    assert (second.count(), Neighbours(tmp_path).join().count()) == (2, 3)
+    assert second.count() == 2
     first.leave()
     # One that was killed: the system has let go of its lock, and its file lies there.
     (tmp_path / "dead").touch()
