@@ -28,12 +28,21 @@ def _ask(address: str, how: str) -> str:
     if how == "found":
         enable_token()
     try:
+        _require_token()
         GcsClient(address=address)
     except AuthenticationError:
         return "token"
     except Exception as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return "yes"
+
+
+def _require_token() -> None:
+    """Raise AuthenticationError where the mode is token and there is none; the client itself would abort."""
+    with contextlib.suppress(ImportError):
+        from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+
+        ensure_token_if_auth_enabled(None, create_token_if_missing=False)
 
 
 def enable_token() -> None:

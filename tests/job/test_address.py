@@ -196,8 +196,8 @@ def test_runs_of_one_machine_count_each_other(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_ray_cannot_be_started_in_is_named_with_what_to_do(tmp_path):
-    check_folder(str(tmp_path / "not there yet"))
+def test_a_folder_that_ray_cannot_be_started_in_is_named_with_what_to_do(folder):
+    check_folder(str(folder / "not there yet"))
     with pytest.raises(UsageError, match=rf"path is longer than {LONGEST} bytes: name a shorter one by RAY_TMPDIR"):
         check_folder("/tmp/" + "x" * LONGEST)
     with pytest.raises(UsageError, match=r"cannot be started in the temporary folder /proc/1.*RAY_TMPDIR"):

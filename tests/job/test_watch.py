@@ -35,6 +35,7 @@ def test_a_head_that_stays_silent_is_lost_and_one_that_comes_back_is_not(monkeyp
     with socket.create_server(("127.0.0.1", port)):
         time.sleep(1.6)
         watched.check()
+    time.sleep(0.02)
     watched.check()
     time.sleep(1.6)
     with pytest.raises(ClusterLostError, match=rf"127.0.0.1:{port} was lost.*the same command goes on from here"):
