@@ -43,7 +43,9 @@ rows = st.builds(
     **{n: texts.filter(lambda u: u is None or ("?" not in u and "@" not in u)) for n in URIS},
     **dict.fromkeys(NUMBERS, numbers),
     **{n: st.none() | st.lists(st.floats(allow_nan=False), min_size=1, max_size=3).map(tuple) for n in LISTS},
-    **dict.fromkeys(("symmetry_axis", "category", "camera_axes", "depth_kind", "normals_axes", "views"), texts),
+    **dict.fromkeys(
+        ("symmetry_axis", "category", "camera_axes", "depth_kind", "normals_axes", "views", "up_axis"), texts
+    ),
 )
 
 

@@ -15,8 +15,8 @@ from refine_batch.dataset.synth.solids import union
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.iou_3d import Solid, is_watertight, signed_volume
-from refine_batch.io.images import parse_image
 from refine_batch.io.meshes import parse_mesh
+from refine_batch.io.pictures import parse_image
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.sampling import sample_surface, scale_to_extent

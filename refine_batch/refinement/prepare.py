@@ -85,10 +85,13 @@ def check(instance: Instance) -> None:
     if instance.mask.shape != instance.image.shape[:2]:
         sizes = f"the image is {_size(instance.image[..., 0])} and its mask {_size(instance.mask)}"
         raise InstanceError(ErrorKind.SIZE_MISMATCH, f"{name}: {sizes}; they must be alike")
-    if instance.mask.dtype != bool:
+    if instance.mask.dtype not in (bool, np.float32):
         raise InstanceError(
-            ErrorKind.IMAGE_BROKEN, f"{name}: expected a mask of bool (mask > 0, say), got {instance.mask.dtype}"
+            ErrorKind.IMAGE_BROKEN,
+            f"{name}: expected a mask of bool (mask > 0, say) or of float32 shares, got {instance.mask.dtype}",
         )
+    if not (np.min(instance.mask) >= 0 and np.max(instance.mask) <= 1):
+        raise InstanceError(ErrorKind.IMAGE_BROKEN, f"{name}: the mask holds shares that are not between 0 and 1")
     if not instance.mask.any():
         raise InstanceError(ErrorKind.MASK_EMPTY, f"{name}: the mask is empty: no pixel belongs to the object")
     if instance.camera is not None:

@@ -40,6 +40,8 @@ def another(value: object) -> object:
         return not value
     if value == "z":
         return "auto"
+    if value == "auto":
+        return "mask"
     if isinstance(value, str):
         return value + ":other"
     if isinstance(value, tuple):
