@@ -4,10 +4,10 @@
     python benchmarks/stages.py --method refine --steps 4    # what is not a step does not depend on how many there are
     python benchmarks/stages.py --device cuda --count 64
 
-Refines synthetic instances with and without their ground truth, and prints the process's CPU milliseconds per instance of
-each stage, the mean over the instances. A stage is the functions named in `STAGES`; of functions that call one another the
-inner one counts, and the method's own time is what is left of it. On a GPU the host's time is shown, the device
-waited for after each.
+Refines synthetic instances with and without their ground truth, and prints the process's CPU milliseconds per instance
+of each stage, the mean over the instances. A stage is the functions named in `STAGES`; of functions that call one
+another the inner one counts, and the method's own time is what is left of it. On a GPU the host's time is shown, the
+device waited for after each.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ STAGES = (
     ("set-up", "networks", "refine_batch.methods.refine:initial_parameters"),
     ("steps", "the method", "refine_batch.refinement.pipeline:_run"),
     ("conclude", "the rest", "refine_batch.refinement.pipeline:_finish"),
+    ("conclude", "figures, the rest", "refine_batch.figures.compare:compare"),
     ("conclude", "EMD", "refine_batch.figures.emd:emd"),
-    ("conclude", "3D IoU", "refine_batch.figures.measure:iou_3d"),
-    ("conclude", "3D IoU", "refine_batch.figures.measure:solid"),
+    ("conclude", "3D IoU", "refine_batch.figures.compare:iou_3d"),
+    ("conclude", "silhouettes, 24", "refine_batch.figures.compare:_Batch._views"),
     ("conclude", "silhouettes", "refine_batch.figures.measure:hard_silhouettes"),
-    ("conclude", "silhouettes", "refine_batch.figures.measure:iou_multiview"),
     ("conclude", "silhouettes", "refine_batch.refinement.pipeline:hard_silhouettes"),
-    ("conclude", "clouds", "refine_batch.figures.measure:Evaluator._sample"),
-    ("conclude", "nearest neighbours", "refine_batch.figures.measure:Evaluator.measure"),
+    ("conclude", "clouds", "refine_batch.figures.compare:_Batch._clouds"),
+    ("conclude", "nearest neighbours", "refine_batch.figures.compare:nearest_distance"),
     ("conclude", "outlines", "refine_batch.refinement.pipeline:outline_distance"),
     ("conclude", "guard", "refine_batch.refinement.pipeline:objection"),
 )
