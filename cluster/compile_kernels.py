@@ -14,15 +14,19 @@ import pkgutil
 
 import warp as wp
 
-import refine_batch.render
+import refine_batch
+
+# The packages whose modules launch kernels on a device.
+PACKAGES = ("devices", "figures", "mesh", "networks", "render")
 
 
 def kernel_modules() -> list:
     """The modules of the package that define kernels."""
     modules = [
-        importlib.import_module(f"refine_batch.render.{module.name}")
-        for module in pkgutil.iter_modules(refine_batch.render.__path__)
-        if module.name.startswith("warp_")
+        importlib.import_module(f"{package}.{module.name}")
+        for package in (f"{refine_batch.__name__}.{name}" for name in PACKAGES)
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+        if module.name != "pytorch3d_silhouette"
     ]
     return [module for module in modules if any(isinstance(value, wp.Kernel) for value in vars(module).values())]
 

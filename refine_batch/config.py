@@ -243,6 +243,26 @@ def _camera_error(value: Any) -> str:
 CameraErrorText = Annotated[str, BeforeValidator(_camera_error)]
 
 
+class PictureOptions(_Options):
+    """How pictures are read."""
+
+    mask_from: Literal["auto", "mask", "alpha", "background"] = Field(
+        "auto",
+        description="Where the object's mask comes from: the mask file, the image's alpha channel, or what is not of "
+        "the colour of the image's border (a white ground, say; holes are found too). auto: the mask file where there "
+        "is one, else alpha.",
+        json_schema_extra={"option": "--mask-from"},
+    )
+    mask_threshold: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Share of full scale above which a soft mask or alpha is the object. A mask of two values is known "
+        "as one, whatever they are. At one half the edges of a blurred mask are sharpened where they are.",
+        json_schema_extra={"option": "--mask-threshold"},
+    )
+
+
 class RefineConfig(_Options):
     """Everything that a refined mesh depends on besides the instance itself."""
 
@@ -312,6 +332,7 @@ class RefineConfig(_Options):
     paper_exact: bool = Field(
         False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."
     )
+    picture: PictureOptions = PictureOptions()
     preparation: PreparationOptions = PreparationOptions()
     paper: PaperOptions = PaperOptions()
     large_steps: LargeStepsOptions = LargeStepsOptions()

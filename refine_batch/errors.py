@@ -24,6 +24,7 @@ class ErrorKind(StrEnum):
     IMAGE_TOO_LARGE = "image_too_large"
     MASK_MISSING = "mask_missing"
     MASK_EMPTY = "mask_empty"
+    MASK_IMPLAUSIBLE = "mask_implausible"
     SIZE_MISMATCH = "size_mismatch"
     CAMERA_INVALID = "camera_invalid"
     ROW_INVALID = "row_invalid"

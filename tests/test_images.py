@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io.images import object_mask, parse_image, parse_mask
+from refine_batch.io.pictures import object_mask, parse_image, parse_mask
 
 URI = "s3://bucket/photo"
 HEIGHT, WIDTH = 6, 9
@@ -59,15 +59,17 @@ def png(width: int, height: int, bits: int, colour: int, rows: bytes, extra: byt
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "WEBP"])
-def test_rgba_gives_its_colours_and_where_alpha_is_above_0(file_format):
+def test_rgba_gives_its_colours_and_where_alpha_is_above_half(file_format):
     image = picture("RGBA")
-    image.putpixel((2, 1), (10, 20, 30, 1))
+    image.putpixel((2, 1), (10, 20, 30, 128))
+    image.putpixel((3, 1), (10, 20, 30, 127))
     options = {"lossless": True, "exact": True} if file_format == "WEBP" else {}
     rgb, opaque = parse_image(encode(image, file_format, **options), URI)
     expected = np.asarray(image)
     np.testing.assert_array_equal(rgb, expected[..., :3])
-    np.testing.assert_array_equal(opaque, expected[..., 3] > 0)
-    assert (rgb.dtype, opaque.dtype, opaque[1, 2]) == (np.uint8, bool, True)
+    np.testing.assert_array_equal(opaque, expected[..., 3] > 127)
+    assert (rgb.dtype, opaque.dtype, opaque[1, 2], opaque[1, 3]) == (np.uint8, bool, True, False)
+    np.testing.assert_array_equal(parse_image(encode(image), URI, threshold=0)[1], expected[..., 3] > 0)
 
 
 def test_grey_with_alpha():
@@ -75,7 +77,7 @@ def test_grey_with_alpha():
     rgb, opaque = parse_image(encode(image), URI)
     grey, alpha = (np.asarray(band) for band in image.split())
     np.testing.assert_array_equal(rgb, np.stack([grey] * 3, axis=-1))
-    np.testing.assert_array_equal(opaque, alpha > 0)
+    np.testing.assert_array_equal(opaque, alpha > 127)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
@@ -167,7 +169,7 @@ def test_exif_orientation_turns_image_and_mask_alike(orientation, file_format):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "I;16"])
-def test_a_mask_is_whatever_is_above_0(mode):
+def test_a_mask_of_two_values_is_known_as_one(mode):
     expected = np.random.default_rng(1).integers(0, 2, (HEIGHT, WIDTH)).astype(bool)
     grey = Image.fromarray((expected * 3).astype(np.uint8))
     if mode == "1":
@@ -208,7 +210,7 @@ def test_a_mask_image_wins_over_alpha():
     ("opaque", "mask", "kind", "says"),
     [
         (None, None, ErrorKind.MASK_MISSING, "no alpha channel"),
-        (ALL, None, ErrorKind.MASK_MISSING, "above 0 everywhere"),
+        (ALL, None, ErrorKind.MASK_MISSING, "hides nothing"),
         (NOWHERE, None, ErrorKind.MASK_EMPTY, URI + ":"),
         (SOME, NOWHERE, ErrorKind.MASK_EMPTY, MASK_URI + ":"),
         (SOME, SOME[1:], ErrorKind.SIZE_MISMATCH, "9×5 pixels, its image s3://bucket/photo is 9×6"),

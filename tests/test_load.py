@@ -9,6 +9,7 @@ import trimesh
 from PIL import Image
 
 from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.config import RefineConfig
 from refine_batch.dataset import load
 from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.dataset.row import ManifestRow
@@ -32,6 +33,14 @@ RGBA[..., 3] = 0
 RGBA[5:12, 8:20, 3] = 200
 MASK = np.zeros((20, 30), dtype=np.uint8)
 MASK[3:6, 4:9] = 1
+
+
+# The working size at which the pictures stay as they are, in the middle of a square.
+CONFIG = RefineConfig(image_size=30)
+
+
+def squared(pixels: np.ndarray) -> np.ndarray:
+    return np.pad(pixels, [(5, 5), (0, 0), (0, 0)][: pixels.ndim])
 
 
 def row_in(storage: Storage, **changes) -> ManifestRow:
@@ -61,14 +70,16 @@ def test_everything_a_row_names(storage):
     row = row_in(
         storage, ground_truth_uri="truth.glb", category="boxes", symmetry_axis="x", fov=50, roll=3, offset_x=0.1
     )
-    instance = load_instance(row, s3_endpoint=storage.s3_endpoint)
+    instance = load_instance(row, CONFIG, s3_endpoint=storage.s3_endpoint)
     assert (instance.instance_id, instance.category, instance.symmetry_axis) == ("0146", "boxes", "x")
     assert instance.camera == Camera(30, 10, 2, fov=50, roll=3, offset_x=0.1, offset_y=0.0)
     for mesh, expected in ((instance.mesh, BOX), (instance.ground_truth, BALL)):
         np.testing.assert_array_equal(mesh.vertices, expected.vertices)
         np.testing.assert_array_equal(mesh.faces, expected.faces)
-    np.testing.assert_array_equal(instance.image, RGBA[..., :3])
-    np.testing.assert_array_equal(instance.mask, RGBA[..., 3] > 0)
+    np.testing.assert_array_equal(instance.image, squared(RGBA[..., :3]))
+    np.testing.assert_array_equal(instance.mask, squared(RGBA[..., 3] > 0))
+    assert instance.mask.dtype == np.float32
+    assert instance.known.all()
 
 
 def test_defaults(folder):
@@ -86,8 +97,8 @@ def test_a_camera_with_a_gap_is_to_be_estimated(folder, column):
 
 def test_the_mask_image_wins(folder):
     for image in ("image.png", "photo.png"):
-        instance = load_instance(row_in(folder, image_uri=image, mask_uri="mask.png"))
-        np.testing.assert_array_equal(instance.mask, MASK > 0)
+        row = row_in(folder, image_uri=image, mask_uri="mask.png")
+        np.testing.assert_array_equal(load_instance(row, CONFIG).mask, squared(MASK > 0))
 
 
 BROKEN = {
@@ -166,7 +177,7 @@ def test_limits(folder, limits, kind):
     assert error.kind == kind
     assert (row.mesh_uri if "mesh" in kind else row.image_uri) in error.message
     exact = Limits(mesh_bytes=len(write_mesh(BOX, "obj")), faces=12, image_bytes=len(png(RGBA)), image_pixels=600)
-    assert load_instance(row, limits=exact).image.shape == (20, 30, 3)
+    assert load_instance(row, CONFIG, limits=exact).image.shape == (30, 30, 3)
 
 
 @pytest.mark.parametrize("fault", [FileNotFoundError("x"), StorageError("https://host/a.obj: refused"), b"v 0"])

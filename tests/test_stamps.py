@@ -10,7 +10,7 @@ import pytest
 from fault_proxy import FaultProxy
 
 from refine_batch.dataset import stamps as stamps_module
-from refine_batch.dataset.stamps import MISSING, UNREADABLE, InputStamper
+from refine_batch.dataset.stamps import AWAY, MISSING, UNREADABLE, InputStamper, stamp_one
 from refine_batch.io import retry
 from refine_batch.io.storage import Storage, StorageError
 
@@ -127,8 +127,49 @@ def test_a_store_that_is_down_is_an_error_and_no_change(s3_folder, monkeypatch):
     monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=3, base=0.01))
     with FaultProxy(s3_folder.s3_endpoint, lambda *request: "503") as proxy:
         for count in (1, 50):
-            with pytest.raises(StorageError):
-                stamps([s3_folder.path_of(f"in/{n}") for n in range(count)], proxy.endpoint)
+            uris = [s3_folder.path_of(f"in/{n}") for n in range(count)]
+            assert stamps(uris, proxy.endpoint) == [AWAY] * count
+        with pytest.raises(StorageError, match=r"cannot read s3://.*the store does not answer"):
+            stamp_one(s3_folder.path_of("weights"), proxy.endpoint)
+
+
+def test_a_store_that_is_down_is_not_asked_for_each_file(s3_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=3, base=0.01))
+    (tmp_path / "here").write_text("v")
+    with FaultProxy(s3_folder.s3_endpoint, lambda *request: "503") as proxy:
+        stamper = InputStamper(proxy.endpoint)
+        uris = [str(tmp_path / "here")] + [s3_folder.path_of(f"{n}/in") for n in range(200)]
+        for _ in range(3):
+            found = stamps(uris, stamper=stamper)
+            assert found[0].startswith("size:1,")
+            assert found[1:] == [AWAY] * 200
+        assert len(proxy.requests) <= 3 * stamps_module.remote.CONNECTIONS
+
+
+def test_a_store_that_comes_back_is_asked_again(s3_folder, monkeypatch):
+    """Where a listing was cut off, what came before it is kept and nothing is taken for missing."""
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=2, base=0.01))
+    monkeypatch.setattr(stamps_module, "_REST", 0.0)
+    monkeypatch.setattr(stamps_module.remote, "_PAGE", 40)
+    for n in range(120):
+        s3_folder.write(f"in/{n:03}", f"{n}".encode())
+    uris = [s3_folder.path_of(f"in/{n:03}") for n in range(120)]
+    down = lambda method, path, number: "503" if 0 < number < 3 else None  # noqa: E731
+    with FaultProxy(s3_folder.s3_endpoint, down) as proxy:
+        stamper = InputStamper(proxy.endpoint)
+        assert stamps(uris, stamper=stamper) == [AWAY] * 120
+        assert stamps(uris, stamper=stamper) == stamps(uris, s3_folder.s3_endpoint)
+        assert stamps([s3_folder.path_of("in/other")], stamper=stamper) == [MISSING]
+        assert requests(proxy) == {"LIST": 5}
+
+
+def test_a_listing_reads_pages(s3_folder, monkeypatch):
+    monkeypatch.setattr(stamps_module.remote, "_PAGE", 7)
+    for n in range(20):
+        s3_folder.write(f"in/{n:02}", b"")
+    pages = list(stamps_module.remote.s3_pages(s3_folder.path_of("in"), s3_folder.s3_endpoint, "some folder/in/03"))
+    assert [key.rpartition("/")[2] for page in pages for key, _ in page] == [f"{n:02}" for n in range(4, 20)]
+    assert len(pages) == 3
 
 
 def test_refused_files_are_told_from_missing_ones(s3_folder):

@@ -14,11 +14,12 @@ from refine_batch.dataset.synth.families import ASYMMETRIC, FAMILIES
 from refine_batch.dataset.synth.solids import union
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.iou_2d import mask_iou
-from refine_batch.figures.iou_3d import Solid, is_watertight, signed_volume
-from refine_batch.io.images import parse_image
 from refine_batch.io.meshes import parse_mesh
+from refine_batch.io.pictures import parse_image
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.edges import watertight
+from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.mesh.sampling import sample_surface, scale_to_extent
 from refine_batch.render import hard_silhouettes
 
@@ -53,9 +54,9 @@ def test_ground_truth_is_a_watertight_solid_of_extent_1(instances):
         low, high = x.ground_truth.vertices.min(axis=0), x.ground_truth.vertices.max(axis=0)
         np.testing.assert_allclose(low + high, 0, atol=1e-5)
         assert (high - low).max() == pytest.approx(1.0, abs=1e-5)
-        assert is_watertight(x.ground_truth)
-        assert signed_volume(x.ground_truth) > 0.004
-        Solid(x.ground_truth)
+        [volume] = PaddedMeshes.of([x.ground_truth]).signed_volumes().tolist()
+        assert watertight(x.ground_truth.faces)
+        assert volume > 0.004
 
 
 def test_the_whole_object_is_inside_the_image_and_alpha_is_its_silhouette(instances):
@@ -92,7 +93,7 @@ def test_coarse_meshes_are_as_wrong_as_real_ones(instances):
     assert 0.05 < (iou > 0.92).mean() < 0.3  # some are good already
     assert (iou > 0.15).all()
     assert 5 < np.mean(chamfer) < 15  # three real ones: 11.7
-    tight = np.mean([is_watertight(x.coarse) for x in instances])
+    tight = np.mean([watertight(x.coarse.faces) for x in instances])
     assert 0.6 < tight < 0.95
     sizes = np.array([len(x.coarse.vertices) for x in instances])
     assert sizes.min() >= 500

@@ -97,7 +97,11 @@ def resampled(picture: Picture, camera: Pinhole) -> Picture:
         image = Image.fromarray(pixels)
         return np.array(image.transform(size, Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR))
 
-    return Picture(warp(picture.rgb), warp(picture.mask.astype(np.uint8) * 255) >= 128, camera)
+    return Picture(warp(picture.rgb), warp(_levels(picture.mask)) >= 128, camera)
+
+
+def _levels(mask: np.ndarray) -> np.ndarray:
+    return np.round(mask.astype(np.float32) * 255.0).astype(np.uint8)
 
 
 def _turned(picture: Picture) -> tuple[Pinhole, np.ndarray, bool]:
@@ -134,5 +138,5 @@ def _reduced(picture: Picture, size: int) -> Picture:
     def shrink(pixels: np.ndarray) -> np.ndarray:
         return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BOX))
 
-    mask = shrink(picture.mask.astype(np.uint8) * 255) >= 128
+    mask = shrink(_levels(picture.mask)) >= 128
     return Picture(shrink(picture.rgb), mask, picture.pinhole.resized(size, size))

@@ -2,6 +2,8 @@
 
 A row is refined again when, and only when, its fingerprint changes: when any known column of its manifest row does, one
 of its files (told by ETag, else by size and time, else by content), the configuration or the algorithm's version.
+
+A fingerprint has two halves: of what is known without its files, and of their stamps.
 """
 
 from __future__ import annotations
@@ -15,33 +17,65 @@ import pyarrow.compute as pc
 
 from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_hex
-from refine_batch.dataset.stamps import InputStamper
+from refine_batch.dataset.stamps import AWAY, InputStamper
 from refine_batch.dataset.views import resolve_views, view_uris
 from refine_batch.io.uri import parent
 
 # Raised when what is hashed, or how, changes: every row is then refined again.
-_RULE = "1"
+_RULE = "2"
 _NULL = "~"
+HALF = 16
+# In the place of the second half, where a file's store did not answer.
+UNSEEN = AWAY * 4
 
 
 def fingerprints(batch: pa.RecordBatch, config_hash: str, stamper: InputStamper) -> pa.StringArray:
-    """32 hex digits per row of a manifest batch: every known column, the stamps of its files and `config_hash`.
+    """32 characters per row of a manifest batch: 16 hex digits of every known column and `config_hash`, and 16 of the
+    stamps of its files, `UNSEEN` where one of these cannot be had.
 
     The files of further views count like the row's own, those that a JSON file of views names too.
     """
     fields = [_framed(pa.array([text] * batch.num_rows, pa.string())) for text in (_RULE, config_hash)]
+    stamps: list[pa.Array] = []
+    away = np.zeros(batch.num_rows, bool)
     for name in MANIFEST_SCHEMA.names:
         column = batch.column(name)
         if name in LATER:
             if column.null_count < len(column):
-                fields.append(_later(name, column, stamper))
+                fields.append(_later(name, column))
+                for text in _later_stamps(name, column, stamper):
+                    away |= _away(text)
+                    stamps.append(_named(name, column, text))
         elif name in NUMBERS:
             fields.append(_framed(_bits(column)))
         elif name in URIS:
-            fields += [_framed(_lasting(column)), _framed(stamper.stamps(column))]
+            fields.append(_framed(_lasting(column)))
+            text = stamper.stamps(column)
+            away |= _away(text)
+            stamps.append(_framed(text))
         else:
             fields.append(_framed(column))
-    return hash_hex(pc.binary_join_element_wise(*fields, ""))
+    return pc.binary_join_element_wise(_half(fields), pc.if_else(pa.array(away), UNSEEN, _half(stamps)), "")
+
+
+def unseen(fingerprints: pa.Array) -> np.ndarray:
+    """(N,) bool: where the stamps of a row's files could not be had."""
+    return pc.ends_with(fingerprints, UNSEEN).to_numpy(zero_copy_only=False)
+
+
+def apart_from_files(fingerprints: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The half of each fingerprint that does not depend on what is in the row's files."""
+    return pc.utf8_slice_codeunits(fingerprints, 0, HALF)
+
+
+def _half(texts: list[pa.Array]) -> pa.Array:
+    return pc.utf8_slice_codeunits(hash_hex(pc.binary_join_element_wise(*texts, "")), 0, HALF)
+
+
+def _away(stamps: pa.Array) -> np.ndarray:
+    """Where one of the stamps, which spaces part, says so."""
+    found = pc.match_substring_regex(stamps, rf"(^| ){AWAY}( |$)")
+    return pc.fill_null(found, False).to_numpy(zero_copy_only=False)
 
 
 def key(instance_id: str, fingerprint: str) -> bytes:
@@ -49,37 +83,44 @@ def key(instance_id: str, fingerprint: str) -> bytes:
     return blake2b(f"{fingerprint}\x00{instance_id}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _later(name: str, column: pa.Array, stamper: InputStamper) -> pa.Array:
+def _later(name: str, column: pa.Array) -> pa.Array:
     """A column that the first manifests did not have, with its name; nothing where a row leaves it empty."""
     if name in LISTS:
-        values = [_framed(_list_bits(column))]
-    elif name in NUMBERS:
-        values = [_framed(_bits(column))]
-    elif name == VIEWS:
-        values = [_framed(column), _framed(_view_stamps(column.to_pylist(), stamper))]
-    elif name in URIS:
-        values = [_framed(_lasting(column)), _framed(stamper.stamps(column))]
-        if name == "views_uri":
-            values.append(_framed(_view_stamps(_view_files(column, stamper), stamper)))
-    else:
-        values = [_framed(column)]
-    joined = pc.binary_join_element_wise(f"{name}=", *values, "")
+        return _named(name, column, _list_bits(column))
+    if name in NUMBERS:
+        return _named(name, column, _bits(column))
+    return _named(name, column, _lasting(column) if name in URIS else column)
+
+
+def _named(name: str, column: pa.Array, text: pa.Array) -> pa.Array:
+    joined = pc.binary_join_element_wise(f"{name}=", _framed(text), "")
     return pc.if_else(column.is_null(), pa.scalar("", pa.string()), joined)
+
+
+def _later_stamps(name: str, column: pa.Array, stamper: InputStamper) -> list[pa.Array]:
+    """Stamps of the files that such a column names."""
+    if name == VIEWS:
+        return [_view_stamps(column.to_pylist(), stamper)]
+    if name == "views_uri":
+        return [stamper.stamps(column), _view_stamps(_view_files(column, stamper), stamper)]
+    return [stamper.stamps(column)] if name in URIS else []
 
 
 def _view_files(uris: pa.Array, stamper: InputStamper) -> list[str | None]:
     """Text of each JSON file of views, its URIs absolute; None where it cannot be read: its row will say why."""
     found = zip(uris.to_pylist(), stamper.contents(uris.to_pylist()), strict=True)
     return [
-        None if data is None else resolve_views(data.decode("utf-8", "replace"), parent(uri)) for uri, data in found
+        resolve_views(data.decode("utf-8", "replace"), parent(uri)) if isinstance(data, bytes) else data
+        for uri, data in found
     ]
 
 
 def _view_stamps(texts: Sequence[str | None], stamper: InputStamper) -> pa.Array:
-    """Stamps of all the files that each row's views name."""
+    """Stamps of all the files that each row's views name; `AWAY` in the place of a text stays as it is."""
     named = [[] if text is None else view_uris(text) for text in texts]
     stamps = iter(stamper.stamps(pa.array([uri for uris in named for uri in uris], pa.string())).to_pylist())
-    return pa.array([" ".join(next(stamps) for _ in uris) for uris in named], pa.string())
+    joined = [" ".join(next(stamps) for _ in uris) for uris in named]
+    return pa.array([AWAY if text == AWAY else stamp for text, stamp in zip(texts, joined, strict=True)], pa.string())
 
 
 def _framed(text: pa.Array) -> pa.Array:

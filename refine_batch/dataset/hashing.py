@@ -25,3 +25,10 @@ def hash_hex(text: pa.Array | pa.ChunkedArray) -> pa.StringArray:
 
 def _bytes(text: pa.Array | pa.ChunkedArray) -> list[bytes]:
     return pc.cast(text, pa.binary()).to_pylist()
+
+
+def hash_high(text: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """(N,) uint64: half of each value's hash, enough to compare few values with; 0 for a null."""
+    high = hash_text(pc.fill_null(text, ""))["high"].copy()
+    high[text.is_null().to_numpy(zero_copy_only=False)] = 0
+    return high

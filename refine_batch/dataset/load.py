@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-
+from refine_batch.cameras.camera import Camera
+from refine_batch.config import RefineConfig
+from refine_batch.dataset.picture_row import picture_camera_error
+from refine_batch.dataset.pictures import load_picture
+from refine_batch.dataset.views import ViewRow, parse_views, resolve_views
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.instance import Instance
+from refine_batch.instance import Instance, PictureView
 from refine_batch.io.beside import files_beside
-from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS, object_mask, parse_image, parse_mask
+from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
+from refine_batch.io.uri import parent
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.plane import SymmetryAxis
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refine_batch.dataset.row import ManifestRow
 
 
@@ -28,51 +34,104 @@ class Limits:
     faces: int = MAX_FACES
     image_bytes: int = MAX_IMAGE_BYTES
     image_pixels: int = MAX_IMAGE_PIXELS
+    list_bytes: int = 1 << 20
 
 
-def load_instance(row: ManifestRow, *, s3_endpoint: str | None = None, limits: Limits = Limits()) -> Instance:
-    """Fetch and decode everything that a row names.
+def load_instance(
+    row: ManifestRow,
+    config: RefineConfig | None = None,
+    *,
+    s3_endpoint: str | None = None,
+    limits: Limits = Limits(),
+) -> Instance:
+    """Fetch and decode everything that a row names; pictures at the working size, centred in a square.
 
     A ground truth that cannot be read fails the instance like any other input: figures asked for are not left out
     silently.
 
+    Parameters
+    ----------
+    config
+        Its image size and its options of pictures are used; by default the defaults.
+
     Raises
     ------
     InstanceError
-        Of the kind that fits, naming the redacted URI.
+        Of the kind that fits, naming the redacted URI, and of a further view which it is.
     """
     problem = row.problem()
     if problem is not None:
         raise problem
-    files = _Files(row, s3_endpoint, limits)
+    config = config or RefineConfig()
+    files = Files(row, s3_endpoint, limits)
     mesh = files.mesh("mesh_uri")
-    rgb, opaque = files.image()
+    centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2.0
+    picture = load_picture(row, files, config.image_size, config.picture, centre)
+    assert picture.image is not None  # row.problem() has seen to its URI
     return Instance(
         instance_id=row.instance_id,
         mesh=mesh,
-        image=rgb,
-        mask=object_mask(rgb, opaque, files.mask(), files.name("image_uri"), files.name("mask_uri")),
-        camera=row.camera(),
+        image=picture.image,
+        mask=picture.mask,
+        known=picture.known,
+        camera=picture.camera,
+        camera_error=picture_camera_error(row),
         symmetry_axis=cast(SymmetryAxis | None, row.axis()),
         ground_truth=files.mesh("ground_truth_uri") if row.ground_truth_uri else None,
         category=row.category,
+        views=tuple(_view(view, f"views[{i}]", files, config, centre) for i, view in enumerate(_views(row, files))),
+    )
+
+
+def _views(row: ManifestRow, files: Files) -> tuple[ViewRow, ...]:
+    """The row's further views, each checked. Raises InstanceError."""
+    name = f"instance {redact(row.instance_id)!r}"
+    if row.views is not None:
+        return parse_views(row.views, f"{name}: views")
+    if not row.views_uri:
+        return ()
+    text = files.fetch("views_uri", files.limits.list_bytes, ErrorKind.ROW_INVALID).decode("utf-8", "replace")
+    listed = parse_views(resolve_views(text, parent(row.views_uri)), f"{name}: {files.name('views_uri')}: views")
+    for i, view in enumerate(listed):
+        problem = view.problem(f"{name}: {files.name('views_uri')}: views[{i}]")
+        if problem is not None:
+            raise problem
+    return listed
+
+
+def _view(view: ViewRow, name: str, files: Files, config: RefineConfig, centre: np.ndarray) -> PictureView:
+    view = replace(view, up_axis=view.up_axis or files.row.up_axis)
+    own = replace(files, row=view, prefix=f"{name}.")
+    try:
+        picture = load_picture(view, own, config.image_size, config.picture, centre)
+    except InstanceError as error:
+        raise InstanceError(error.kind, f"{name}: {error.message}") from error
+    assert isinstance(picture.camera, Camera)  # view.problem() has seen to it
+    return PictureView(
+        mask=picture.mask,
+        camera=picture.camera,
+        known=picture.known,
+        camera_error=picture_camera_error(view),
+        weight=1.0 if view.weight is None else view.weight,
+        image=picture.image,
     )
 
 
 @dataclass(frozen=True)
-class _Files:
-    """The files of one row, each asked for by its column."""
+class Files:
+    """The files of one row, or of one of its views, each asked for by its column; `prefix` begins a view's."""
 
-    row: ManifestRow
+    row: ManifestRow | ViewRow
     s3_endpoint: str | None
     limits: Limits
+    prefix: str = ""
 
     def name(self, column: str) -> str:
         """The column's URI as it may be shown."""
         return redact(getattr(self.row, column) or "")
 
     def mesh(self, column: str) -> Mesh:
-        data = self._fetch(column, self.limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
+        data = self.fetch(column, self.limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
         return parse_mesh(
             data,
             self.name(column),
@@ -81,30 +140,17 @@ class _Files:
             sibling=files_beside(getattr(self.row, column), s3_endpoint=self.s3_endpoint),
         )
 
-    def image(self) -> tuple[np.ndarray, np.ndarray | None]:
-        data = self._fetch("image_uri", self.limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)
-        return parse_image(
-            data, self.name("image_uri"), max_pixels=self.limits.image_pixels, max_bytes=self.limits.image_bytes
-        )
-
-    def mask(self) -> np.ndarray | None:
-        if not self.row.mask_uri:
-            return None
-        data = self._fetch("mask_uri", self.limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)
-        return parse_mask(
-            data, self.name("mask_uri"), max_pixels=self.limits.image_pixels, max_bytes=self.limits.image_bytes
-        )
-
-    def _fetch(self, column: str, max_bytes: int, too_large: ErrorKind) -> bytes:
+    def fetch(self, column: str, max_bytes: int, too_large: ErrorKind) -> bytes:
+        """The content of the column's file. Raises InstanceError, of the kind `too_large` above `max_bytes`."""
         try:
             return fetch(getattr(self.row, column), s3_endpoint=self.s3_endpoint, max_bytes=max_bytes)
         except FileNotFoundError as error:
-            text = f"{self.name(column)}: no such file (column {column})"
+            text = f"{self.name(column)}: no such file (column {self.prefix}{column})"
             raise InstanceError(ErrorKind.MISSING_FILE, text) from error
         except NotAFileError as error:
-            raise InstanceError(ErrorKind.MISSING_FILE, f"{error} (column {column})") from error
+            raise InstanceError(ErrorKind.MISSING_FILE, f"{error} (column {self.prefix}{column})") from error
         except FileTooLargeError as error:
-            raise InstanceError(too_large, f"{error} (column {column})") from error
+            raise InstanceError(too_large, f"{error} (column {self.prefix}{column})") from error
         except StorageError as error:
             kind = ErrorKind.ACCESS_DENIED if isinstance(error, AccessDeniedError) else ErrorKind.STORAGE
-            raise InstanceError(kind, f"{error} (column {column})") from error
+            raise InstanceError(kind, f"{error} (column {self.prefix}{column})") from error

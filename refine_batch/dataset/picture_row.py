@@ -12,6 +12,8 @@ from refine_batch.io.uri import normalise, redact
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from refine_batch.cameras.camera import Camera, UnknownCamera
     from refine_batch.instance import CameraError
 
@@ -20,6 +22,7 @@ CHOICES = {
     "camera_axes": ("opencv", "opengl"),
     "depth_kind": ("metric", "relative", "inverse"),
     "normals_axes": ("opengl", "opencv"),
+    "up_axis": ("y", "z"),
 }
 _LENGTHS = {"intrinsics": (4, 9), "extrinsics": (12, 16)}
 
@@ -44,6 +47,12 @@ class PictureRow(Protocol):
     @property
     def normals_axes(self) -> str | None: ...
     @property
+    def up_axis(self) -> str | None: ...
+    @property
+    def azimuth(self) -> float | None: ...
+    @property
+    def elevation(self) -> float | None: ...
+    @property
     def distance(self) -> float | None: ...
     @property
     def fov(self) -> float | None: ...
@@ -59,11 +68,18 @@ class PictureRow(Protocol):
     def camera_error_distance(self) -> float | None: ...
 
 
-def picture_camera(row: PictureRow, width: int, height: int) -> tuple[Camera | UnknownCamera, tuple[int, int]]:
+def picture_camera(
+    row: PictureRow, width: int, height: int, centre: np.ndarray | None = None
+) -> tuple[Camera | UnknownCamera, tuple[int, int]]:
     """The camera of a picture of `width` × `height` pixels, and the size that the picture is to be brought to first.
 
     Matrices count before angles. The size is the picture's own unless the matrices' pixels are not square. Where
     azimuth, elevation or distance is null the camera is what is known of it.
+
+    Parameters
+    ----------
+    centre : (3,)
+        Of the object: what a camera given as matrices is said to look at lies as near to it as its axis goes.
 
     Raises
     ------
@@ -75,10 +91,14 @@ def picture_camera(row: PictureRow, width: int, height: int) -> tuple[Camera | U
     if row.extrinsics is not None:
         from refine_batch.cameras.matrices import camera_from_matrices
 
-        return camera_from_matrices(row.intrinsics, row.extrinsics, row.camera_axes or "opencv", width, height)
+        axes = row.camera_axes or "opencv"
+        return camera_from_matrices(row.intrinsics, row.extrinsics, axes, width, height, centre)
     known = {name: getattr(row, name) for name in CAMERA_NUMBERS if getattr(row, name) is not None}
-    camera = Camera(**known) if all(name in known for name in CAMERA) else UnknownCamera(**known)
-    return camera, (width, height)
+    if not all(name in known for name in CAMERA):
+        return UnknownCamera(**known), (width, height)
+    from refine_batch.cameras.matrices import about_z
+
+    return about_z(Camera(**known)) if row.up_axis == "z" else Camera(**known), (width, height)
 
 
 def picture_camera_error(row: PictureRow) -> CameraError | None:
@@ -135,6 +155,10 @@ def _numbers_problem(row: PictureRow, name: str) -> InstanceError | None:
         value = getattr(row, column)
         if value is not None and value < 0:
             return InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: {column} is {value:g}; it must not be negative")
+    some = [column for column in ("azimuth", "elevation") if getattr(row, column) is not None]
+    if row.up_axis == "z" and row.extrinsics is None and some and any(getattr(row, c) is None for c in CAMERA):
+        said = f"{some[0]} alone cannot be used where up_axis is z; give azimuth, elevation and distance, or neither"
+        return InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: {said}")
     if row.fov is not None and not 0 < row.fov < 180:
         return InstanceError(ErrorKind.CAMERA_INVALID, f"{name}: fov is {row.fov:g}°; it must be between 0 and 180")
     return None

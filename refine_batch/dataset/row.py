@@ -52,6 +52,7 @@ class ManifestRow:
     normals_axes: str | None = None
     views: str | None = None
     views_uri: str | None = None
+    up_axis: str | None = None
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch, index: int) -> ManifestRow:

@@ -7,8 +7,10 @@ import os
 import stat
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +18,17 @@ import pyarrow as pa
 from refine_batch.dataset.hashing import hash_text
 from refine_batch.errors import UsageError
 from refine_batch.io import remote
-from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, failure, fetch, stamp
-from refine_batch.io.uri import normalise, parent, scheme
+from refine_batch.io.retry import is_transient
+from refine_batch.io.storage import StorageError, StoreAwayError, failure, fetch, stamp
+from refine_batch.io.uri import normalise, parent, redact_uri, scheme
+
+T = TypeVar("T")
 
 MISSING = "missing"
 # There may be such a file, but it may not be looked at; a row that names one fails when it is loaded.
 UNREADABLE = "unreadable"
+# The store did not answer.
+AWAY = "away"
 
 _CHUNK = 256
 # Seconds that a look at a local file takes where it has to be waited for: a network, a disk that is not cached.
@@ -33,6 +40,8 @@ _LIST_AT_LEAST = 2000
 _CLIMB = 3
 _LONGEST_CONTENT = 1 << 30
 _LONGEST_LIST = 1 << 20
+# Seconds for which a store that did not answer is not asked again: each asking takes all its retries.
+_REST = 30.0
 
 
 class InputStamper:
@@ -51,17 +60,14 @@ class InputStamper:
     def __init__(self, s3_endpoint: str | None = None):
         self._endpoint = s3_endpoint
         self._listings: dict[str, _Listing] = {}
+        self._away = _Away()
 
     def stamps(self, uris: pa.Array) -> pa.Array:
         """One string per absolute URI, null where it is null.
 
-        `MISSING` where there is no such file, `UNREADABLE` where it may not be looked at or the URI means nothing, else
-        text that changes when the file does (ETag; else size and time; else a hash of the content).
-
-        Raises
-        ------
-        StorageError
-            The store still fails after every retry.
+        `MISSING` where there is no such file, `UNREADABLE` where it may not be looked at or the URI means nothing,
+        `AWAY` where its store still fails after every retry, or did a moment ago; else text that changes when the file
+        does (ETag; else size and time; else a hash of the content).
         """
         encoded = uris.dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
@@ -79,21 +85,18 @@ class InputStamper:
                     found[at] = text
         return pa.array(found, pa.string()).take(encoded.indices)
 
-    def contents(self, uris: list[str | None]) -> list[bytes | None]:
-        """The bytes of files that name others, which count too; None where there is none or it cannot be read.
-
-        Raises
-        ------
-        StorageError
-            The store still fails after every retry.
-        """
+    def contents(self, uris: list[str | None]) -> list[bytes | str | None]:
+        """The bytes of files that name others, which count too; None where there is none or it cannot be read, `AWAY`
+        where its store does not answer."""
         with ThreadPoolExecutor(remote.CONNECTIONS) as pool:
             return list(pool.map(self._content, uris))
 
-    def _content(self, uri: str | None) -> bytes | None:
+    def _content(self, uri: str | None) -> bytes | str | None:
+        if uri is None:
+            return None
         try:
-            return None if uri is None else fetch(uri, s3_endpoint=self._endpoint, max_bytes=_LONGEST_LIST)
-        except (FileNotFoundError, FileTooLargeError, AccessDeniedError, UsageError):
+            return self._away.asked(uri, partial(fetch, uri, s3_endpoint=self._endpoint, max_bytes=_LONGEST_LIST))
+        except (FileNotFoundError, StorageError, UsageError):
             return None
 
     def _each(self, uris: list[str], pool: ThreadPoolExecutor, place: str) -> Iterable[str]:
@@ -113,23 +116,18 @@ class InputStamper:
     def _look(self, uri: str) -> str:
         """One file by itself."""
         try:
-            identity = stamp(uri, s3_endpoint=self._endpoint)
-            if identity.etag:
-                return _of_etag(identity.etag)
-            if str(identity):
-                return str(identity)
-            data = fetch(uri, s3_endpoint=self._endpoint, max_bytes=_LONGEST_CONTENT)
-            return f"content:{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+            return self._away.asked(uri, partial(_identity, uri, self._endpoint))
         except FileNotFoundError:
             return MISSING
-        except (AccessDeniedError, UsageError):
+        except (StorageError, UsageError):
             return UNREADABLE
 
     def _s3(self, uris: list[str], pool: ThreadPoolExecutor) -> list[str]:
         found: dict[str, str] = {}
         for folder, wanted in self._covered(uris).items():
             listing = self._listings.setdefault(folder, _Listing(folder, self._endpoint))
-            found.update(listing.stamps(wanted))
+            some = self._away.asked(folder, partial(listing.stamps, wanted))
+            found.update(dict.fromkeys(wanted, AWAY) if isinstance(some, str) else some)
         rest = [uri for uri in uris if uri not in found]
         found.update(zip(rest, pool.map(self._look, rest), strict=True))
         return [found[uri] for uri in uris]
@@ -150,6 +148,35 @@ class InputStamper:
         return covered
 
 
+class _Away:
+    """Stores that did not answer, each asked again only after a while."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def asked(self, uri: str, look: Callable[[], T]) -> T | str:
+        """What `look` finds out, `AWAY` where the store of `uri` does not answer or lately did not."""
+        store = uri[: uri.find("/", uri.find("://") + 3)] if scheme(uri) not in ("", "s3") else scheme(uri)
+        if time.monotonic() < self._until.get(store, 0.0):
+            return AWAY
+        try:
+            return look()
+        except StoreAwayError:
+            if store:  # of local files each may lie elsewhere
+                self._until[store] = time.monotonic() + _REST
+            return AWAY
+
+
+def _identity(uri: str, endpoint: str | None) -> str:
+    identity = stamp(uri, s3_endpoint=endpoint)
+    if identity.etag:
+        return _of_etag(identity.etag)
+    if str(identity):
+        return str(identity)
+    data = fetch(uri, s3_endpoint=endpoint, max_bytes=_LONGEST_CONTENT)
+    return f"content:{hashlib.blake2b(data, digest_size=16).hexdigest()}"
+
+
 def _place(uri: str) -> str:
     name = scheme(uri)
     return "local" if not name else "s3" if name == "s3" else "other"
@@ -165,8 +192,8 @@ def _stat(path: str) -> str:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
-    except (OSError, ValueError):
-        return UNREADABLE
+    except (OSError, ValueError) as error:
+        return AWAY if is_transient(error) else UNREADABLE
     if not stat.S_ISREG(status.st_mode):
         return UNREADABLE
     return f"size:{status.st_size},modified:{status.st_mtime_ns}"
@@ -181,7 +208,7 @@ class _Listing:
     """What has been listed of one folder so far: hashes of keys and ETags, sorted by the former."""
 
     def __init__(self, folder: str, endpoint: str | None):
-        self._folder = folder
+        self._folder, self._endpoint = folder, endpoint
         self._pages = remote.s3_pages(folder, endpoint)
         self._complete = self._refused = False
         self._budget = _LIST_AT_LEAST
@@ -190,7 +217,10 @@ class _Listing:
         self._etags = np.empty(0, np.uint64)
 
     def stamps(self, uris: list[str]) -> dict[str, str]:
-        """Stamps of those of the files that the listing tells about; it goes on as far as they are worth."""
+        """Stamps of those of the files that the listing tells about; it goes on as far as they are worth.
+
+        Raises StorageError where the store fails; a further call then goes on from where it was.
+        """
         paths = [uri.partition("://")[2] for uri in uris]
         self._budget += _LIST_PER_WANTED * len(uris)
         self._extend(max(paths))
@@ -229,7 +259,14 @@ class _Listing:
         except FileNotFoundError:
             self._complete = True  # there is no such bucket
         except Exception as error:
+            # A generator that raised is at its end: it would seem that there are no further files.
+            after = self._last.partition("/")[2]
+            self._pages = remote.s3_pages(self._folder, self._endpoint, after or None)
             raise failure("list", self._folder, error) from None
+        finally:
+            self._keep(keys, etags)
+
+    def _keep(self, keys: list[np.ndarray], etags: list[np.ndarray]) -> None:
         if len(keys) > 1:
             joined = np.concatenate(keys)
             order = np.argsort(joined, kind="stable")
@@ -237,5 +274,8 @@ class _Listing:
 
 
 def stamp_one(uri: str, s3_endpoint: str | None = None) -> str:
-    """The stamp of a single file, as `InputStamper.stamps` gives it."""
-    return InputStamper(s3_endpoint).stamps(pa.array([normalise(uri)], pa.string()))[0].as_py()
+    """The stamp of a single file, as `InputStamper.stamps` gives it. Raises StorageError where its store is away."""
+    found = InputStamper(s3_endpoint).stamps(pa.array([normalise(uri)], pa.string()))[0].as_py()
+    if found == AWAY:
+        raise StoreAwayError(f"cannot read {redact_uri(uri)}: the store does not answer")
+    return found

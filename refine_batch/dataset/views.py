@@ -41,6 +41,7 @@ class ViewRow:
     camera_axes: str | None = None
     camera_error_degrees: float | None = None
     camera_error_distance: float | None = None
+    up_axis: str | None = None
     weight: float | None = None
 
     def problem(self, name: str) -> InstanceError | None:
@@ -56,7 +57,7 @@ class ViewRow:
         return picture_problem(self, name)
 
 
-_TEXTS = (*PICTURE_URIS, "depth_kind", "normals_axes", "camera_axes")
+_TEXTS = (*PICTURE_URIS, "depth_kind", "normals_axes", "camera_axes", "up_axis")
 _LISTS = ("intrinsics", "extrinsics")
 _NAMES = tuple(field.name for field in fields(ViewRow))
 

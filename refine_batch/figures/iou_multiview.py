@@ -7,9 +7,7 @@ import math
 import numpy as np
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.mesh import Mesh
-from refine_batch.render import hard_silhouettes
 
 AZIMUTHS = tuple(45.0 * i for i in range(8))
 ELEVATIONS = (-45.0, 0.0, 45.0)
@@ -30,8 +28,3 @@ def ring_of_views(mesh: Mesh) -> list[Camera]:
     radius = float(np.linalg.norm(mesh.vertices.astype(np.float64), axis=1).max())
     distance = radius / math.sin(math.atan(_FILL * math.tan(math.radians(FOV / 2))))
     return [Camera(azimuth, elevation, distance, FOV) for elevation in ELEVATIONS for azimuth in AZIMUTHS]
-
-
-def iou_multiview(silhouettes: np.ndarray, mesh: Mesh, cameras: list[Camera]) -> float:
-    """Mean over `cameras` of the IoU of `mesh`'s hard silhouettes with (N, H, H) bool `silhouettes`."""
-    return float(mask_iou(hard_silhouettes(mesh, cameras, silhouettes.shape[-1]), silhouettes).mean())

@@ -28,6 +28,8 @@ ANSWER_TIMEOUT = 60.0
 SLOWEST_UPLOAD = 256 << 10  # bytes per second
 # Requests in flight per process: listings and stamps come from this many threads.
 CONNECTIONS = 32
+# Keys in one answer of a listing: as many as S3 gives.
+_PAGE = 1000
 
 
 _cache: dict[tuple, fsspec.AbstractFileSystem] = {}
@@ -319,7 +321,7 @@ def s3_pages(folder: str, endpoint: str | None, start_after: str | None = None) 
     """(key, ETag) of every object below `folder`, a page of up to 1000 at a time, in the order of keys."""
     fs = filesystem(folder, endpoint)
     bucket, prefix, _ = fs.split_path(key_of(folder))
-    request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    request: dict[str, Any] = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else "", "MaxKeys": _PAGE}
     if start_after:
         request["StartAfter"] = start_after
     while True:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from refine_batch.errors import RefineBatchError
 from refine_batch.io import local, remote
-from refine_batch.io.retry import refused, retrying
+from refine_batch.io.retry import is_transient, refused, retrying
 from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve, user_of
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "Stamp",
     "Storage",
     "StorageError",
+    "StoreAwayError",
     "StoredFile",
     "failure",
     "fetch",
@@ -47,6 +48,10 @@ _DELETE_AT_ONCE = 1000
 
 class StorageError(RefineBatchError, OSError):
     """A store refused or failed for good, after every retry; the text holds no credentials."""
+
+
+class StoreAwayError(StorageError):
+    """The store did not answer, or only to say that it cannot at the moment; it may later."""
 
 
 class AccessDeniedError(StorageError):
@@ -318,11 +323,13 @@ def _guarded(verb: str, uri: str, operation: Callable[[], T], until: float = mat
 
 
 def failure(verb: str, uri: str, error: Exception) -> Exception:
-    """A store's failure as an error for people: FileNotFoundError, AccessDeniedError or StorageError."""
+    """A store's failure as an error for people: FileNotFoundError or a StorageError."""
     bucket_is_missing = "bucket does not exist" in str(error)
     if _says_absent(error) and verb != "write" and not bucket_is_missing:
         return FileNotFoundError(errno.ENOENT, "there is no such file", redact_uri(uri))
-    kind = AccessDeniedError if isinstance(error, PermissionError) or refused(error) else StorageError
+    kind = StoreAwayError if is_transient(error) else StorageError
+    if isinstance(error, PermissionError) or refused(error):
+        kind = AccessDeniedError
     return kind(f"cannot {verb} {redact_uri(uri)}: {_reason(error, uri)}")
 
 

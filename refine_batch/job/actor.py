@@ -124,7 +124,7 @@ class Refiner:
         """Told of each batch that is in storage, with the seconds its parts took; here nobody wants to know."""
 
     def _load(self, batch: Batch) -> list[Future[Instance]]:
-        return [self._pool.submit(load, task, self._assignment.s3_endpoint) for task in batch.tasks]
+        return [self._pool.submit(load, task, self._assignment) for task in batch.tasks]
 
     def _drop_all(self) -> None:
         """Forget what was loaded for batches that went elsewhere."""
@@ -134,14 +134,14 @@ class Refiner:
         self._loading.clear()
 
 
-def load(task: Task, s3_endpoint: str | None) -> Instance:
+def load(task: Task, assignment: Assignment) -> Instance:
     """The instance of one row. Raises InstanceError."""
     from refine_batch.dataset.load import load_instance
 
     problem = task.row.problem()
     if problem is not None:
         raise problem
-    return load_instance(task.row, s3_endpoint=s3_endpoint)
+    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint)
 
 
 def _settled(task: Task, future: Future[Instance]) -> Instance | RefinedInstance:

@@ -9,13 +9,13 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.dataset.fingerprint import fingerprints
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
 from refine_batch.io.storage import StorageError
 from refine_batch.job.batch import Batch, Task
 from refine_batch.results.committed import CommittedIndex
+from refine_batch.results.increment import Increment
 
 # Rows held ready, as Arrow tables of about 300 bytes a row; beyond that the reader waits for the actors.
 READY_ROWS = 500_000
@@ -42,10 +42,15 @@ class Plan:
         force: bool = False,
         s3_endpoint: str | None = None,
     ):
-        self._manifest, self._index, self._config_hash = manifest, index, config_hash
-        self._limit, self._retry_failed, self._force = limit, retry_failed, force
-        self._transient_attempts = transient_attempts
-        self._stamper = InputStamper(s3_endpoint)
+        self._manifest, self._limit = manifest, limit
+        self._increment = Increment(
+            index,
+            config_hash,
+            InputStamper(s3_endpoint),
+            transient_attempts=transient_attempts,
+            retry_failed=retry_failed,
+            force=force,
+        )
         self._ready: deque[tuple[pa.RecordBatch, pa.Array, np.ndarray]] = deque()
         self._offset = 0
         self._changed = threading.Condition()
@@ -126,27 +131,16 @@ class Plan:
 
     def _add(self, rows: pa.RecordBatch) -> bool:
         """Keep what is to be done of these rows; False once the run no longer wants any."""
-        ids = rows.column("instance_id")
-        marks = fingerprints(rows, self._config_hash, self._stamper)
-        missing = self._index.missing(
-            ids,
-            marks,
-            transient_attempts=self._transient_attempts,
-            retry_failed=self._retry_failed,
-            force=self._force,
-        )
-        failed = self._index.failed(ids) & ~missing
-        todo = int(np.count_nonzero(missing))
-        mask = pa.array(missing)
-        runs = self._index.transient_runs(ids, marks)[missing]
+        work = self._increment.of(rows)
+        marks, todo, mask = work.fingerprints, int(np.count_nonzero(work.missing)), pa.array(work.missing)
         with self._changed:
             while self.ready >= READY_ROWS and not self._cancelled:
                 self._changed.wait()
             self.seen += rows.num_rows
             self.skipped += rows.num_rows - todo
-            self.skipped_failed += int(np.count_nonzero(failed))
+            self.skipped_failed += int(np.count_nonzero(work.failed))
             if todo:
-                self._ready.append((rows.filter(mask), marks.filter(mask), runs))
+                self._ready.append((rows.filter(mask), marks.filter(mask), work.transient_runs[work.missing]))
                 self.ready += todo
             self._changed.notify_all()
             return not self._cancelled

@@ -1,7 +1,7 @@
 """Losses against hints of depth and of normals: what the surface seen at each pixel is told by.
 
-Which triangle a pixel sees is settled by the hard rasteriser; where the pixel's ray meets that triangle's plane, and how
-the plane is turned, follow from its corners in closed form and are differentiable in them.
+Which triangle a pixel sees is settled by the hard rasteriser; where the pixel's ray meets that triangle's plane, and
+how the plane is turned, follow from its corners in closed form and are differentiable in them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from refine_batch.render.pixels import pixel_centres
 DEPTH_SCALE, NORMAL_SCALE = 0.03, 0.1
 # A ray that meets a plane at a smaller cosine tells nothing of its depth.
 GRAZING = 0.1
-# A step of depth between neighbouring pixels above this, in extents, is an edge: of which side the hint is, nobody knows.
+# A step of depth between neighbouring pixels above this, in extents, is an edge: of which side the hint is, nobody
+# knows.
 EDGE = 0.05
 _FIT_ROUNDS = 3
 

@@ -1,33 +1,49 @@
-"""Points on a surface."""
+"""Points on meshes."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
 
-from refine_batch.mesh import Mesh
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from refine_batch.mesh.mesh import Mesh
+from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.padded import PaddedMeshes
+
+
+def sample_surfaces(meshes: PaddedMeshes, count: int, seeds: Sequence[int]) -> Float64[Tensor, "b n 3"]:
+    """`count` points spread uniformly over the area of each mesh; the same for the same seed, whatever the batch.
+
+    A face is drawn in proportion to its area, then a point in it (Osada et al., "Shape distributions", 2002: with u, v
+    uniform, (1 − √u)·a + √u·(1 − v)·b + √u·v·c). NaN for a mesh without any area.
+    """
+    reach = meshes.doubled_areas.cumsum(dim=1)
+    # The numbers are the host's on every device.
+    drawn = np.stack([np.random.default_rng(seed).random((3, count)) for seed in seeds])
+    face, root, v = torch.from_numpy(drawn).to(meshes.device).unbind(dim=1)
+    # right: a face without area is never drawn.
+    chosen = torch.searchsorted(reach, face * reach[:, -1:], right=True).clamp_(max=reach.shape[1] - 1)
+    a, b, c = meshes.corners.gather(1, chosen[..., None, None].expand(-1, -1, 3, 3)).unbind(dim=2)
+    root = root.sqrt()[..., None]
+    points = a + root * (1 - v[..., None]) * (b - a) + root * v[..., None] * (c - a)
+    return torch.where((reach[:, -1] > 0)[:, None, None], points, torch.nan)
 
 
 def sample_surface(mesh: Mesh, count: int, seed: int) -> np.ndarray:
     """(count, 3) float64 points spread uniformly over the area of `mesh`; the same for the same seed.
-
-    A face is drawn in proportion to its area, then a point in it (Osada et al., "Shape distributions", 2002: with u, v
-    uniform, (1 − √u)·a + √u·(1 − v)·b + √u·v·c).
 
     Raises
     ------
     ValueError
         The mesh has no area.
     """
-    random = np.random.default_rng(seed)
-    corners = mesh.vertices.astype(np.float64)[mesh.faces]
-    edges = corners[:, 1:] - corners[:, :1]
-    reach = np.cumsum(np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1))
-    if not reach[-1] > 0:
+    points = sample_surfaces(PaddedMeshes.of([mesh]), count, [seed])[0].numpy()
+    if np.isnan(points).any():
         raise ValueError("sample_surface: the mesh has no area")
-    # side="right": a face without area is never drawn.
-    chosen = np.searchsorted(reach, random.random(count) * reach[-1], side="right").clip(max=len(reach) - 1)
-    root, v = np.sqrt(random.random(count)), random.random(count)
-    return corners[chosen, 0] + (root * (1 - v))[:, None] * edges[chosen, 0] + (root * v)[:, None] * edges[chosen, 1]
+    return points
 
 
 def scale_to_extent(points: np.ndarray, extent: float = 2.0) -> np.ndarray:
@@ -35,7 +51,12 @@ def scale_to_extent(points: np.ndarray, extent: float = 2.0) -> np.ndarray:
     return points * (extent / np.ptp(points, axis=0).max())
 
 
+def scaled_to_extent(points: Float64[Tensor, "b n 3"], extent: float = 2.0) -> Float64[Tensor, "b n 3"]:
+    """The same of each cloud of a batch."""
+    largest = (points.amax(dim=1) - points.amin(dim=1)).amax(dim=1)
+    return points * (extent / largest)[:, None, None]
+
+
 def has_area(mesh: Mesh) -> bool:
     """Whether there is any surface to draw points from."""
-    a, b, c = np.moveaxis(mesh.vertices.astype(np.float64)[mesh.faces], 1, 0)
-    return bool(len(a)) and float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()) > 0
+    return bool(len(mesh.faces)) and float(np.linalg.norm(area_normals(mesh), axis=1).sum()) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,12 +35,12 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
     given = ruler.iou_2d(working.source, start)
     if output is None:
         camera = start if verdict.cameras is None else verdict.cameras[0]
-        held = ruler.measure(working.source, camera)
+        [held] = ruler.measure([working.source], camera)
         return _returned(prepared, working.source, camera, held, held, given, reason=verdict.reason)
     camera = output.cameras[0] if output.cameras else start
     chosen = choose(subject, output, config, ruler.covered_by, given) if config.guard else Choice(1.0)
     if chosen.reason is not None:
-        held = ruler.measure(working.source, start)
+        [held] = ruler.measure([working.source], start)
         kept = _returned(prepared, working.source, start, held, held, given, reason=chosen.reason)
         refined = Mesh(working.carry(output.vertices), working.source.faces)
         return replace(
@@ -47,8 +48,8 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
         )
     vertices = along(subject.mesh.vertices, output.vertices, chosen.share)
     mesh = Mesh(working.carry(vertices), working.source.faces)
-    held = ruler.measure(working.source, camera)
-    result = _returned(prepared, mesh, camera, held, ruler.measure(mesh, camera), given)
+    held, after = ruler.measure([working.source, mesh], camera)
+    result = _returned(prepared, mesh, camera, held, after, given)
     confidence = output.symmetry_confidence
     return replace(
         result,
@@ -108,9 +109,10 @@ class Ruler:
         self._working = prepared.working
         self._truth = Evaluator(None, prepared.ground_truth, samples=config.figure_samples, seed=seed)
 
-    def measure(self, mesh: Mesh, camera: Camera) -> Figures:
-        """Of a mesh in its own coordinates, seen by a camera about the working mesh."""
-        return replace(self._truth.measure(mesh, None), iou_2d=self.iou_2d(mesh, camera))
+    def measure(self, meshes: Sequence[Mesh], camera: Camera) -> list[Figures]:
+        """Of meshes in their own coordinates, seen by a camera about the working mesh."""
+        found = self._truth.measure_all(meshes, [None] * len(meshes))
+        return [replace(f, iou_2d=self.iou_2d(mesh, camera)) for f, mesh in zip(found, meshes, strict=True)]
 
     def iou_2d(self, mesh: Mesh, camera: Camera) -> float:
         """Of hard silhouette and mask, where anything is known."""

@@ -1,9 +1,9 @@
-"""What explains the disagreement of mesh and picture, before anything is refined: nothing much, the camera, or neither.
+"""What explains the disagreement of mesh and picture, before anything is refined: little, the camera, or neither.
 
-A mesh whose outline already meets the mask's is left alone. One that meets it from a camera within the given one's trust
-is left alone as well: the camera is what was wrong. One that hardly meets the mask from any such camera, or meets it far
-better from quite another direction, was never in this picture as it stands: nothing that refinement could do to it would
-be a repair.
+A mesh whose outline already meets the mask's is left alone. One that meets it from a camera within the given one's
+trust is left alone as well: the camera is what was wrong. One that hardly meets the mask from any such camera, or meets
+it far better from quite another direction, was never in this picture as it stands: nothing that refinement could do to
+it would be a repair.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ALREADY_GOOD = 0.0067
 # The same after the camera alone was fitted: of true shapes 25 of 26 came below it, of coarse ones none of 52 (real
 # shapes of the development set).
 EXPLAINED = 0.0045
-# 2D IoU below which mesh and mask have nothing to do with each other: of coarse meshes with cameras off by 5° and a tenth
-# the least was 0.66 (52 of real shapes) and 0.48 (60 synthetic), of meshes of other objects nine in ten stay below it.
+# 2D IoU below which mesh and mask have nothing to do with each other: of coarse meshes with cameras off by 5° and a
+# tenth the least was 0.66 (52 of real shapes) and 0.48 (60 synthetic); nine in ten meshes of other objects are below.
 UNRELATED = 0.5
-# By how much the 2D IoU from quite another direction must be above that from the camera; of coarse meshes of real shapes
-# none of 52 came above 0.03, of meshes turned by 45° three in four.
+# By how much the 2D IoU from quite another direction must be above that from the camera; of coarse meshes of real
+# shapes none of 52 came above 0.03, of meshes turned by 45° three in four.
 ELSEWHERE = 0.08
 # Above this 2D IoU no other direction is looked for.
 AGREED = 0.9
@@ -107,8 +107,8 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
             cameras, best = None, given
     if cameras is not None and outlines_apart(subject, cameras) < EXPLAINED:
         return Verdict(
-            "the camera alone explains the picture: from one a little beside that which was given the coarse mesh meets "
-            f"its mask (2D IoU {given:.3f} → {best:.3f})",
+            "the camera alone explains the picture: from one a little beside that which was given the coarse mesh "
+            f"meets its mask (2D IoU {given:.3f} → {best:.3f})",
             cameras,
         )
     if best <= 0.0:
@@ -125,9 +125,9 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
         )
     if best < UNRELATED:
         return Verdict(
-            f"the coarse mesh hardly meets its mask (2D IoU {given:.2f}; {best:.2f} from the best camera that the given "
-            "one's trust allows): is it this picture's mesh, and the camera its camera? refine-batch validate --preview "
-            "shows and tries it",
+            f"the coarse mesh hardly meets its mask (2D IoU {given:.2f}; {best:.2f} from the best camera that the "
+            "given one's trust allows): is it this picture's mesh, and the camera its camera? refine-batch validate "
+            "--preview shows and tries it",
             doubtful=True,
         )
     return Verdict()
@@ -174,15 +174,14 @@ def _out_of_sight(prepared: Prepared) -> str:
     """Where the mesh is, for one that no camera within the trust sees on its mask."""
     camera = prepared.subject.camera
     seen = hard_silhouettes(prepared.subject.mesh, [camera], _SIZE)[0]
-    rotation = np.asarray(camera.target)
-    distance = float(np.linalg.norm(rotation)) * prepared.working.extent
     where = "it is seen beside the mask" if seen.any() else "it is not in the picture at all"
     extent, centre = prepared.working.extent, prepared.working.centre
+    aside = float(np.linalg.norm(camera.target)) * extent
     return (
-        f"instance {prepared.instance_id!r}: the mesh does not meet its mask: {where}. It is {extent:.3g} large, about "
-        f"({centre[0]:.3g}, {centre[1]:.3g}, {centre[2]:.3g}), {distance:.3g} from where the camera looks, which stands "
-        f"{camera.distance * extent:.3g} from there: mesh and camera must be in the same coordinates and units "
-        "(refine-batch validate --preview shows and tries it)"
+        f"instance {prepared.instance_id!r}: the mesh does not meet its mask: {where}. It is {extent:.3g} large and "
+        f"stands about ({centre[0]:.3g}, {centre[1]:.3g}, {centre[2]:.3g}), {aside:.3g} from the point that the camera "
+        f"looks at from a distance of {camera.distance * extent:.3g}: mesh and camera must be in the same coordinates "
+        "and units (refine-batch validate --preview shows and tries it)"
     )
 
 

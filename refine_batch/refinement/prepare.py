@@ -22,6 +22,7 @@ from refine_batch.mesh.plane import AXES, SymmetryAxis, SymmetryPlane
 from refine_batch.mesh.symmetry import find_plane
 from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods.base import PreparedInstance, View
+from refine_batch.refinement.known import known_pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,20 +183,28 @@ def _view(view: PictureView, working: WorkingMesh, config: RefineConfig, name: s
         raise InstanceError(
             ErrorKind.MASK_EMPTY, f"{what}: nothing is left of the mask at the working size of {size} pixels"
         )
-    known = None
+    known = known_pixels(mask, _box(view.mask.shape, size))
     if view.known is not None and not view.known.all():
-        # What lies beyond the picture is as known as a background is: nothing of the object is there.
+        # What lies beyond the picture is as known as its edge says.
         unknown = resize_square((~view.known).astype(np.float32)[..., None], size)[..., 0]
-        known = unknown < 0.5
+        known &= unknown < 0.5
     return View(
         mask=mask,
         camera=about_working(view.camera, working),
-        known=known,
+        known=None if known.all() else known,
         spread=spread_of(view.camera_error, config),
         weight=view.weight,
         depth=_depth(view.depth, working, size),
         normals=None if view.normals is None else _nearest_square(view.normals, size),
     )
+
+
+def _box(shape: tuple[int, ...], size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of a picture of this (H, W) in the padded square of `size` pixels."""
+    height, width = shape[:2]
+    scale = size / max(height, width)
+    left, top = (max(height, width) - width) // 2 * scale, (max(height, width) - height) // 2 * scale
+    return left, top, left + width * scale, top + height * scale
 
 
 def _depth(depth: Depth | None, working: WorkingMesh, size: int) -> Depth | None:

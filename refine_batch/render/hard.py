@@ -6,9 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int32
+from torch import Tensor
 
-from refine_batch.cameras.camera import Camera, project, stack_cameras
+from refine_batch.cameras.camera import Camera, Cameras, project, stack_cameras
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.edges import Edges
+from refine_batch.mesh.padded import PaddedMeshes
+
+# From so many views of a mesh on it pays to find its edges first.
+FEW = 4
 
 
 def hard_silhouettes(
@@ -18,14 +25,19 @@ def hard_silhouettes(
 
     Triangles are filled at twice the resolution; a pixel is set where at least half of its four samples are covered.
     """
-    from refine_batch.render.warp_coverage import coverage
-
-    # Copies: a mesh read from a table may lie in memory that is not ours to write to.
-    vertices = torch.tensor(mesh.vertices, device=device)
-    faces = torch.tensor(mesh.faces, device=device)[None]
-    count = torch.tensor([len(mesh.faces)], dtype=torch.int32, device=device)
-    points = project(vertices.expand(len(cameras), -1, -1), stack_cameras(list(cameras), device))
+    meshes = PaddedMeshes.of([mesh], device)
     view = torch.zeros(len(cameras), dtype=torch.int32, device=device)
-    covered = coverage(points, faces, count, view, 2 * image_size)
-    samples = covered[:, ::2, ::2] + covered[:, ::2, 1::2] + covered[:, 1::2, ::2] + covered[:, 1::2, 1::2]
-    return (samples >= 2).cpu().numpy()
+    return silhouettes(meshes, stack_cameras(cameras, device), view, image_size).cpu().numpy()
+
+
+def silhouettes(
+    meshes: PaddedMeshes, cameras: Cameras, mesh_of_view: Int32[Tensor, " n"], image_size: int
+) -> Bool[Tensor, "n h h"]:
+    """The same of N views of several meshes, each view from a camera of its own."""
+    from refine_batch.render.warp_coverage import half_covered
+
+    few = len(mesh_of_view) < FEW * len(meshes)
+    edges = Edges.apart(meshes.faces) if few and not meshes.knows_edges else meshes.edges
+    seen = meshes.vertices.expand(len(mesh_of_view), -1, -1) if len(meshes) == 1 else meshes.vertices[mesh_of_view]
+    points = project(seen, cameras)
+    return half_covered(points, meshes.faces, meshes.face_count, edges, mesh_of_view, image_size)

@@ -1,7 +1,9 @@
-"""Which pixels any triangle covers, as a Warp kernel: the hard rasteriser without its depths.
+"""How many triangles cover each pixel, as Warp kernels that visit edges and not areas.
 
-A silhouette needs neither the order of the triangles nor their numbers, which makes it many times cheaper than
-`warp_rasterise`; both decide on a pixel by the same three signs.
+What a triangle covers of a row of pixels begins at one of its sides and ends at another. Added up over all triangles,
+sides cancel where two faces that look the same way meet; what is left are the outlines, a few edges in a hundred, and a
+running sum along each row is the number of triangles over each pixel. Whole numbers throughout: nothing depends on the
+order in which threads run, and no pixel falls between two faces.
 """
 
 from __future__ import annotations
@@ -11,17 +13,19 @@ import warp as wp
 from torch import Tensor
 
 from refine_batch.devices.warp_runtime import launch
+from refine_batch.mesh.edges import Edges
 from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
 
 @wp.kernel(enable_backward=False)
-def coverage_kernel(
+def turns_kernel(
     points: wp.array2d[wp.vec3],
     faces: wp.array2d[wp.vec3i],
     face_count: wp.array[wp.int32],
     mesh_of_view: wp.array[wp.int32],
-    covered: wp.array3d[wp.int32],
+    turns: wp.array2d[wp.int8],
 ):
+    """+1 where a projected face turns left, −1 where right, 0 where it is not drawn."""
     view, f = wp.tid()
     mesh = mesh_of_view[view]
     if f >= face_count[mesh]:
@@ -31,34 +35,90 @@ def coverage_kernel(
     b = points[view, corner[1]]
     c = points[view, corner[2]]
     area = (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-    if not drawn(a, b, c, area):
+    if drawn(a, b, c, area):
+        turns[view, f] = wp.where(area > 0.0, wp.int8(1), wp.int8(-1))
+
+
+@wp.kernel(enable_backward=False)
+def crossings_kernel(
+    points: wp.array2d[wp.vec3],
+    edge_count: wp.array[wp.int32],
+    ends: wp.array2d[wp.vec2i],
+    first: wp.array2d[wp.int32],
+    face: wp.array2d[wp.int32],
+    along: wp.array2d[wp.int32],
+    mesh_of_view: wp.array[wp.int32],
+    turns: wp.array2d[wp.int8],
+    steps: wp.array3d[wp.int32],
+):
+    """Adds to each row, where an edge crosses it, by how much the number of triangles changes there."""
+    view, e = wp.tid()
+    mesh = mesh_of_view[view]
+    if e >= edge_count[mesh]:
         return
-    turn = wp.sign(area)
-    size = covered.shape[2]
+    change = wp.int32(0)
+    for s in range(first[mesh, e], first[mesh, e + 1]):
+        change += wp.int32(turns[view, face[mesh, s]]) * along[mesh, s]
+    if change == 0:
+        return
+    a = points[view, ends[mesh, e][0]]
+    b = points[view, ends[mesh, e][1]]
+    # Of a triangle that turns left the sides that rise are its right ones, where its pixels begin: x falls along a row.
+    if a[1] > b[1]:
+        change = -change
+    size = steps.shape[1]
     pixel = 2.0 / wp.float32(size)
-    low = wp.min(a, wp.min(b, c))
-    high = wp.max(a, wp.max(b, c))
-    first = first_pixel(high[0], size)
-    last = last_pixel(low[0], size)
-    for i in range(first_pixel(high[1], size), last_pixel(low[1], size) + 1):
+    slope = (b[0] - a[0]) / (b[1] - a[1])
+    for i in range(first_pixel(wp.max(a[1], b[1]), size), last_pixel(wp.min(a[1], b[1]), size) + 1):
         y = 1.0 - pixel * (wp.float32(i) + 0.5)
-        for j in range(first, last + 1):
-            x = 1.0 - pixel * (wp.float32(j) + 0.5)
-            u = turn * ((b[0] - x) * (c[1] - y) - (b[1] - y) * (c[0] - x))
-            v = turn * ((c[0] - x) * (a[1] - y) - (c[1] - y) * (a[0] - x))
-            w = turn * ((a[0] - x) * (b[1] - y) - (a[1] - y) * (b[0] - x))
-            if u >= 0.0 and v >= 0.0 and w >= 0.0:
-                covered[view, i, j] = 1
+        # A row through a vertex belongs to the sides above it.
+        if (a[1] <= y) != (b[1] <= y):
+            j = first_pixel(a[0] + (y - a[1]) * slope, size)
+            if j < size:
+                wp.atomic_add(steps, view, i, j, change)
 
 
-def coverage(points: Tensor, faces: Tensor, face_count: Tensor, mesh_of_view: Tensor, image_size: int) -> Tensor:
-    """(N, H, H) int32, 1 where a triangle covers the pixel's centre.
+@wp.kernel(enable_backward=False)
+def half_covered_kernel(steps: wp.array3d[wp.int32], covered: wp.array3d[wp.bool]):
+    """Whether two of a pixel's four samples are covered, from the changes along two rows of samples."""
+    view, i = wp.tid()
+    upper = wp.int32(0)
+    lower = wp.int32(0)
+    for j in range(covered.shape[2]):
+        samples = wp.int32(0)
+        for k in range(2):
+            upper += steps[view, 2 * i, 2 * j + k]
+            lower += steps[view, 2 * i + 1, 2 * j + k]
+            samples += wp.where(upper != 0, 1, 0) + wp.where(lower != 0, 1, 0)
+        covered[view, i, j] = samples >= 2
 
-    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,)
-    int32.
+
+def half_covered(
+    points: Tensor, faces: Tensor, face_count: Tensor, edges: Edges, mesh_of_view: Tensor, image_size: int
+) -> Tensor:
+    """(N, H, H) bool: the pixels of which at least two of 2×2 samples lie in a triangle.
+
+    points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, `edges` of these faces,
+    mesh_of_view (N,) int32. A sample on a side lies in the triangle to its left or below it.
     """
-    points = points.detach().contiguous()
-    covered = torch.zeros((points.shape[0], image_size, image_size), dtype=torch.int32, device=points.device)
-    dim = (points.shape[0], faces.shape[1])
-    launch(coverage_kernel, dim, [points, faces, face_count, mesh_of_view, covered])
+    steps = coverage_steps(points, faces, face_count, edges, mesh_of_view, 2 * image_size)
+    covered = torch.empty((points.shape[0], image_size, image_size), dtype=torch.bool, device=points.device)
+    launch(half_covered_kernel, (points.shape[0], image_size), [steps, covered])
     return covered
+
+
+def coverage_steps(
+    points: Tensor, faces: Tensor, face_count: Tensor, edges: Edges, mesh_of_view: Tensor, size: int
+) -> Tensor:
+    """(N, size, size) int32 whose running sums along the last dimension count the triangles over each pixel centre."""
+    points = points.detach().contiguous()
+    views = points.shape[0]
+    turns = torch.zeros((views, faces.shape[1]), dtype=torch.int8, device=points.device)
+    launch(turns_kernel, (views, faces.shape[1]), [points, faces, face_count, mesh_of_view, turns])
+    steps = torch.zeros((views, size, size), dtype=torch.int32, device=points.device)
+    launch(
+        crossings_kernel,
+        (views, edges.ends.shape[1]),
+        [points, edges.count, edges.ends, edges.first, edges.face, edges.along, mesh_of_view, turns, steps],
+    )
+    return steps

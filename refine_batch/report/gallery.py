@@ -13,8 +13,9 @@ import pyarrow as pa
 from refine_batch.cameras.camera import Camera
 from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
-from refine_batch.io.images import MAX_IMAGE_BYTES, object_mask, parse_image, parse_mask
+from refine_batch.io.images import MAX_IMAGE_BYTES
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
+from refine_batch.io.pictures import object_mask, parse_image, parse_mask
 from refine_batch.io.storage import Storage, StorageError, fetch
 from refine_batch.io.uri import redact, redact_uri
 from refine_batch.mesh import Mesh

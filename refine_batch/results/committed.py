@@ -3,104 +3,120 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.dataset.hashing import hash_text
+from refine_batch.dataset.fingerprint import apart_from_files, unseen
+from refine_batch.dataset.hashing import hash_high, hash_text
 from refine_batch.io.storage import Storage
-from refine_batch.results.index import NO_TIME, IdSet, scan
+from refine_batch.results.index import NO_TIME, IdSet, ScannedParts, scan
 from refine_batch.results.schema import STATUSES
 from refine_batch.results.transient import wants_retry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What an output holds of some rows of a manifest.
+
+    Attributes
+    ----------
+    same : (N,) bool
+        Whether the instance's newest row is of the same work; where the stamps of a row's files cannot be had, of what
+        is the same as far as can be told.
+    touched : (N,) bool
+        Whether it is but for the stamps of its files, and their bytes would tell.
+    failed : (N,) bool
+        Whether the instance's newest row has the status `failed`.
+    runs : (N,) uint8
+        `transient_runs` of the instance's newest row, whatever it was made from.
+    contents : (N,) uint64
+        Hash of the bytes of the files that the newest row was made from; 0 where unknown.
+    """
+
+    same: np.ndarray
+    touched: np.ndarray
+    failed: np.ndarray
+    runs: np.ndarray
+    contents: np.ndarray
+
+    @property
+    def transient_runs(self) -> np.ndarray:
+        """(N,) uint8: runs in a row in which the same work failed for a reason that may pass."""
+        return np.where(self.same, self.runs, 0).astype(np.uint8)
+
+    def missing(self, *, transient_attempts: int = 0, retry_failed: bool = False, force: bool = False) -> np.ndarray:
+        """(N,) bool: True where the row has to be refined.
+
+        A row that failed for a reason that may pass is work again until `transient_attempts` runs have tried it.
+        """
+        if force:
+            return np.ones(len(self.same), bool)
+        done = self.same & ~wants_retry(self.transient_runs, transient_attempts)
+        return ~(done & ~self.failed if retry_failed else done)
+
+
 class CommittedIndex:
-    """Hashes of the newest rows' ids and fingerprints: about 41 bytes an instance.
+    """Hashes of the newest rows' ids and fingerprints: about 57 bytes an instance.
 
     A row is done when the *newest* row of its instance has its fingerprint: where a manifest goes from A to B and back
     to A, the last change is work too.
     """
 
-    def __init__(
-        self,
-        ids: np.ndarray,
-        fingerprints: np.ndarray,
-        failed: np.ndarray,
-        transient_runs: np.ndarray,
-        newest: datetime | None,
-    ):
-        self._ids = IdSet(ids)
-        self._fingerprints = fingerprints[self._ids.order]
-        self._failed = failed[self._ids.order]
-        self._runs = transient_runs[self._ids.order]
+    def __init__(self, scanned: ScannedParts):
+        # Where nothing is superseded, as after a compaction, nothing has to be copied.
+        whole = bool(scanned.newest.all())
+        self._ids = IdSet(scanned.ids if whole else scanned.ids[scanned.newest])
+        order = self._ids.order if whole else np.flatnonzero(scanned.newest)[self._ids.order]
         self._ids.order = np.empty(0, np.int64)
-        self._seen = np.zeros(len(self._ids), bool)
-        self._newest = newest
+        self._fingerprints = scanned.fingerprints[order]
+        self._apart = scanned.apart[order]
+        self._contents = scanned.contents[order]
+        self._failed = scanned.status[order] == STATUSES.index("failed")
+        self._runs = scanned.transient_runs[order]
+        self._seen = np.zeros(len(order), bool)
+        latest = int(scanned.at.max()) if len(scanned.at) else NO_TIME
+        self._newest = None if latest == NO_TIME else _EPOCH + timedelta(microseconds=latest)
 
     @classmethod
     def load(cls, storage: Storage) -> CommittedIndex:
         """Read the key columns of an output's parts; empty where there is no output yet."""
-        scanned = scan(storage)
-        newest = scanned.newest
-        # Where nothing is superseded, as after a compaction, nothing has to be copied.
-        columns = (scanned.ids, scanned.fingerprints, scanned.status, scanned.transient_runs)
-        ids, fingerprints, status, runs = (a if newest.all() else a[newest] for a in columns)
-        latest = int(scanned.at.max()) if len(scanned.at) else NO_TIME
-        time = None if latest == NO_TIME else _EPOCH + timedelta(microseconds=latest)
-        del scanned, newest, columns
-        return cls(ids, fingerprints, status == STATUSES.index("failed"), runs, time)
+        return cls(scan(storage))
 
     def __len__(self) -> int:
         """Instances with a row."""
         return len(self._ids)
 
-    def missing(
-        self,
-        ids: pa.Array | Sequence[str],
-        fingerprints: pa.Array | Sequence[str],
-        *,
-        transient_attempts: int = 0,
-        retry_failed: bool = False,
-        force: bool = False,
-    ) -> np.ndarray:
-        """(N,) bool: True where the row has to be refined. Remembers the ids for `not_in_manifest`.
+    def look(self, ids: pa.Array | Sequence[str], fingerprints: pa.Array | Sequence[str]) -> Known:
+        """What the output holds of these rows. Remembers the ids for `not_in_manifest`."""
+        found = self._ids.find(hash_text(_text(ids)))
+        rows = np.flatnonzero(found >= 0)
+        at = found[rows]
+        self._seen[at] = True
+        marks = _text(fingerprints).take(pa.array(rows))
+        same = self._fingerprints[at] == hash_high(marks)
+        alike = self._apart[at] == hash_high(apart_from_files(marks))
+        same |= alike & unseen(marks)
 
-        A row that failed for a reason that may pass is work again until `transient_attempts` runs have tried it.
-        """
-        at = self._ids.find(hash_text(_text(ids)))
-        known = np.flatnonzero(at >= 0)
-        self._seen[at[known]] = True
-        missing = np.ones(len(at), bool)
-        if not force:
-            same = self._fingerprints[at[known]] == hash_text(_text(fingerprints))["high"][known]
-            same &= ~wants_retry(self._runs[at[known]], transient_attempts)
-            if retry_failed:
-                same &= ~self._failed[at[known]]
-            missing[known] = ~same
-        return missing
+        def spread(values: np.ndarray) -> np.ndarray:
+            column = np.zeros(len(found), values.dtype)
+            column[rows] = values
+            return column
 
-    def failed(self, ids: pa.Array | Sequence[str]) -> np.ndarray:
-        """(N,) bool: True where the newest row of the id has the status `failed`."""
-        at = self._ids.find(hash_text(_text(ids)))
-        known = at >= 0
-        failed = np.zeros(len(at), bool)
-        failed[known] = self._failed[at[known]]
-        return failed
-
-    def transient_runs(self, ids: pa.Array | Sequence[str], fingerprints: pa.Array | Sequence[str]) -> np.ndarray:
-        """(N,) uint8: runs in a row in which the same work failed for a reason that may pass."""
-        at = self._ids.find(hash_text(_text(ids)))
-        known = np.flatnonzero(at >= 0)
-        runs = np.zeros(len(at), np.uint8)
-        same = self._fingerprints[at[known]] == hash_text(_text(fingerprints))["high"][known]
-        runs[known] = np.where(same, self._runs[at[known]], 0)
-        return runs
+        return Known(
+            same=spread(same),
+            touched=spread(alike & ~same & (self._contents[at] != 0)),
+            failed=spread(self._failed[at]),
+            runs=spread(self._runs[at]),
+            contents=spread(self._contents[at]),
+        )
 
     def not_in_manifest(self) -> int:
-        """Instances of the output that no call of `missing` has named."""
+        """Instances of the output that no call of `look` has named."""
         return int(len(self._seen) - np.count_nonzero(self._seen))
 
     @property
@@ -109,5 +125,5 @@ class CommittedIndex:
         return self._newest
 
 
-def _text(values: pa.Array | Sequence[str]) -> pa.Array | pa.ChunkedArray:
-    return values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())
+def _text(values: pa.Array | Sequence[str]) -> pa.Array:
+    return values if isinstance(values, pa.Array) else pa.array(values, pa.string())

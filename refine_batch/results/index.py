@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refine_batch.dataset.hashing import HASH, hash_text
+from refine_batch.dataset.fingerprint import apart_from_files
+from refine_batch.dataset.hashing import HASH, hash_high, hash_text
 from refine_batch.io.storage import Storage, StorageError, StoredFile
 from refine_batch.results.parts import list_parts, open_part, read_row_groups
 from refine_batch.results.schema import STATUSES
@@ -21,7 +22,7 @@ from refine_batch.results.transient import MOST_RUNS
 T = TypeVar("T")
 R = TypeVar("R")
 
-_KEY_COLUMNS = ("instance_id", "fingerprint", "status", "refined_at", "transient_runs")
+_KEY_COLUMNS = ("instance_id", "fingerprint", "content", "status", "refined_at", "transient_runs")
 # In the place of a time, for a row without one: such a row is older than any other.
 NO_TIME = int(np.iinfo(np.int64).min)
 # Threads that read parts, which are small and many: from afar, or from a disk that is not cached, what takes time is to
@@ -33,7 +34,7 @@ _RESTARTS = 10
 
 @dataclass(frozen=True, eq=False)
 class ScannedParts:
-    """Every row's key, in the order of the parts: 35 bytes a row.
+    """Every row's key, in the order of the parts: 51 bytes a row.
 
     Attributes
     ----------
@@ -42,6 +43,10 @@ class ScannedParts:
     ids : (R,) HASH
     fingerprints : (R,) uint64
         Half of a hash: they are only ever compared within one instance.
+    apart : (R,) uint64
+        The same of the fingerprint's half that does not depend on what is in the row's files.
+    contents : (R,) uint64
+        The same of the hash of the files' bytes; 0 where there is none.
     at : (R,) int64
         `refined_at`, microseconds since the epoch.
     status : (R,) uint8
@@ -56,6 +61,8 @@ class ScannedParts:
     groups: list[np.ndarray]
     ids: np.ndarray
     fingerprints: np.ndarray
+    apart: np.ndarray
+    contents: np.ndarray
     at: np.ndarray
     status: np.ndarray
     transient_runs: np.ndarray
@@ -110,11 +117,11 @@ def _scan(storage: Storage, parts: list[StoredFile]) -> ScannedParts:
     for column, dtype in zip(columns, _DTYPES, strict=True):
         joined.append(np.concatenate([np.empty(0, dtype), *column]))
         column.clear()
-    ids, fingerprints, at, status, runs = joined
-    return ScannedParts(parts, groups, ids, fingerprints, at, status, runs, _newest(ids, at))
+    ids, fingerprints, apart, contents, at, status, runs = joined
+    return ScannedParts(parts, groups, ids, fingerprints, apart, contents, at, status, runs, _newest(ids, at))
 
 
-_DTYPES: tuple[np.dtype[Any], ...] = (HASH, np.dtype("u8"), np.dtype("i8"), np.dtype("u1"), np.dtype("u1"))
+_DTYPES: tuple[np.dtype[Any], ...] = (HASH, *map(np.dtype, ("u8", "u8", "u8", "i8", "u1", "u1")))
 
 
 def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
@@ -124,10 +131,13 @@ def _keys(storage: Storage, part: StoredFile) -> tuple[np.ndarray, ...]:
         table = read_row_groups(file, range(file.num_row_groups), _KEY_COLUMNS)
         if table["instance_id"].null_count:
             raise ValueError("there is a row without an instance_id")
+    fingerprints = pc.fill_null(table["fingerprint"], "")
     return (
         sizes,
         hash_text(table["instance_id"]),
-        hash_text(pc.fill_null(table["fingerprint"], ""))["high"].copy(),
+        hash_high(fingerprints),
+        hash_high(apart_from_files(fingerprints)),
+        hash_high(table["content"]),
         pc.fill_null(table["refined_at"].cast(pa.int64()), NO_TIME).to_numpy(),
         pc.fill_null(pc.index_in(table["status"], pa.array(STATUSES)), len(STATUSES)).to_numpy().astype(np.uint8),
         np.clip(pc.fill_null(table["transient_runs"], 0).to_numpy(), 0, MOST_RUNS).astype(np.uint8),

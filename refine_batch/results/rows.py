@@ -38,6 +38,8 @@ class RowContext:
         Name of the batch it was refined in.
     transient_runs
         Runs before this one in which the same work failed for a reason that may pass.
+    content
+        Hash of the files it was made from, see `dataset.content`.
     not_before
         `refined_at` is later than this (UTC): with `CommittedIndex.newest`, a node whose clock is behind cannot write
         a row that looks older than the one it replaces.
@@ -52,6 +54,7 @@ class RowContext:
     node: str | None = None
     batch: str | None = None
     transient_runs: int = 0
+    content: str | None = None
     not_before: datetime | None = None
 
 

@@ -55,6 +55,7 @@ def _fields() -> list[pa.Field]:
         _field("batch", text, "the batch the instance was refined in"),
         _field("method", text, "the refinement method"),
         _field("fingerprint", text, "hash of everything the result depends on"),
+        _field("content", text, "hash of its input files' bytes; null where some are not local, or were not read"),
         _field("config_hash", text, "hash of the configuration"),
         _field("code_version", text, "version of this package"),
         _field("refined_at", pa.timestamp("us", "UTC"), "when; the newest row of an instance_id is the truth", "UTC"),

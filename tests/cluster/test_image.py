@@ -48,11 +48,13 @@ def test_kernels_are_compiled_in_the_image_after_the_code_is_there():
 # One triangle that covers the image, drawn by a compiled kernel.
 USE = """
 import torch
-from refine_batch.render.warp_coverage import coverage
+from refine_batch.mesh.edges import Edges
+from refine_batch.render.warp_coverage import half_covered
 
 points = torch.tensor([[[-9.0, -9.0, 1.0], [9.0, -9.0, 1.0], [0.0, 9.0, 1.0]]])
 one = torch.ones(1, dtype=torch.int32)
-assert coverage(points, torch.tensor([[[0, 1, 2]]], dtype=torch.int32), one, one - 1, 8).sum() > 0
+faces = torch.tensor([[[0, 1, 2]]], dtype=torch.int32)
+assert half_covered(points, faces, one, Edges.apart(faces), one - 1, 8).sum() > 0
 """
 
 
@@ -66,7 +68,7 @@ def test_compiled_kernels_are_found_by_those_who_need_them(tmp_path):
 
     made = run("cluster/compile_kernels.py", "90")
     names = [path.name for path in made]
-    for kernel in ("silhouette", "rasterise", "nearest", "coverage"):
-        assert any(f"warp_{kernel}_" in name and name.endswith(".sm90.cubin") for name in names), kernel
+    for kernel in ("warp_silhouette", "warp_rasterise", "nearest", "points", "iou_3d", "warp_coverage"):
+        assert any(f"{kernel}_" in name and name.endswith(".sm90.cubin") for name in names), kernel
     # Using one adds nothing to the cache and replaces nothing in it.
     assert run("-c", USE) == made

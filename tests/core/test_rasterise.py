@@ -14,9 +14,10 @@ from shapes import box, icosphere, soup, torus
 from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.edges import Edges
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.pixels import pixel_centres
-from refine_batch.render.warp_coverage import coverage
+from refine_batch.render.warp_coverage import coverage_steps
 from refine_batch.render.warp_rasterise import Shade, rasterise
 
 
@@ -253,7 +254,9 @@ def test_no_views():
 def test_coverage_of_random_soups(seed, image_size, distance):
     mesh = soup(14, 12, seed)
     batch, points, views = views_of([mesh], [0], [Camera(seed % 360, -15, distance)])
-    found = coverage(points, batch.faces, batch.face_count, views, image_size)[0].numpy().ravel()
+    edges = Edges.of(batch.faces, batch.face_count)
+    steps = coverage_steps(points, batch.faces, batch.face_count, edges, views, image_size)
+    found = steps[0].cumsum(dim=-1).numpy().ravel()
     depths, weights = cast(points[0].numpy(), mesh.faces, image_size)
     settled = ~undecided(depths, weights)
     np.testing.assert_array_equal(found[settled] > 0, np.isfinite(depths.min(axis=0))[settled])

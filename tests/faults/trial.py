@@ -116,7 +116,9 @@ class Trial:
                 for batch in Manifest.open(str(self.manifest)).batches()
                 for number in range(batch.num_rows)
             ]
-            refined = [outcome for row in rows for outcome in refine([load_instance(row)], config, device="cpu")]
+            refined = [
+                outcome for row in rows for outcome in refine([load_instance(row, config)], config, device="cpu")
+            ]
         finally:
             torch.set_num_threads(threads)
         return {outcome.instance_id: outcome for outcome in refined}

@@ -16,7 +16,7 @@ from refine_batch.results.index import IdSet
 
 def missing(index, rows, **options):
     ids, prints = zip(*rows, strict=True)
-    return index.missing(pa.array(ids), pa.array(prints), **options).tolist()
+    return index.look(pa.array(ids), pa.array(prints)).missing(**options).tolist()
 
 
 def test_nothing_is_done_at_first(storage):

@@ -56,7 +56,7 @@ def test_the_row_says_it(kind, retry, runs):
 
 def missing(storage, rows, **options) -> list[bool]:
     ids, marks = zip(*rows, strict=True)
-    return CommittedIndex.load(storage).missing(pa.array(ids), pa.array(marks), **options).tolist()
+    return CommittedIndex.load(storage).look(pa.array(ids), pa.array(marks)).missing(**options).tolist()
 
 
 def test_the_next_run_takes_it_up_and_the_one_after_its_last_does_not(storage):
@@ -74,7 +74,7 @@ def test_the_next_run_takes_it_up_and_the_one_after_its_last_does_not(storage):
 def test_the_count_belongs_to_the_fingerprint(storage):
     put(storage, [result("a", status="failed", error_kind="storage", retry=True, transient_runs=2), result("b")])
     index = CommittedIndex.load(storage)
-    assert index.transient_runs(["a", "a", "b", "new"], ["f", "changed", "f", "f"]).tolist() == [2, 0, 0, 0]
+    assert index.look(["a", "a", "b", "new"], ["f", "changed", "f", "f"]).transient_runs.tolist() == [2, 0, 0, 0]
 
 
 def test_rows_of_before_these_columns_were_are_as_they_were(storage):

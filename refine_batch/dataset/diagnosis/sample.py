@@ -9,9 +9,11 @@ import numpy as np
 
 from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.cameras.matrices import about_z, camera_from_matrices
+from refine_batch.config import PictureOptions
 from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS
-from refine_batch.dataset.load import load_instance
+from refine_batch.dataset.load import Files, Limits
 from refine_batch.dataset.manifest import ManifestRow
+from refine_batch.dataset.pictures import whole_picture
 from refine_batch.errors import InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import decimated
@@ -100,16 +102,21 @@ def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -
         Of the mesh, the picture or the mask.
     """
     bare: dict[str, Any] = {name: None for name in vars(row) if name in _NOT_NEEDED}
-    instance = load_instance(replace(row, **bare), s3_endpoint=s3_endpoint)
-    instance.mesh.check(f"instance {row.instance_id!r}")
-    mesh = instance.mesh if len(instance.mesh.faces) <= _FACES else decimated(weld(instance.mesh)[0], _FACES)
-    mask = np.asarray(instance.mask) >= 0.5
-    return Sample(number, row.instance_id, instance.image, mask, mesh, written_in(row))
+    row_of_files = replace(row, **bare)
+    problem = row_of_files.problem()
+    if problem is not None:
+        raise problem
+    files = Files(row_of_files, s3_endpoint, Limits())
+    mesh = files.mesh("mesh_uri")
+    mesh.check(f"instance {row.instance_id!r}")
+    rgb, mask = whole_picture(row_of_files, files, PictureOptions())
+    mesh = mesh if len(mesh.faces) <= _FACES else decimated(weld(mesh)[0], _FACES)
+    return Sample(number, row.instance_id, rgb, mask, mesh, written_in(row))
 
 
 def written_in(row: ManifestRow) -> Written:
     """The camera that a row holds; without angles and matrices where it holds none that could be read in any way."""
-    up = getattr(row, "up_axis", None) or "y"
+    up = row.up_axis or "y"
     if row.extrinsics is not None and row.intrinsics is not None:
         if len(row.extrinsics) not in (12, 16) or len(row.intrinsics) not in (4, 9):
             return Written()

@@ -11,7 +11,7 @@ from PIL import Image
 from refine_batch.cameras.picture import Picture
 from refine_batch.dataset.layouts.entry import LeftOutError, Reason
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io.images import parse_image, parse_mask
+from refine_batch.io.pictures import parse_image, parse_mask
 from refine_batch.io.storage import FileTooLargeError, Storage, StorageError
 
 
