@@ -20,9 +20,9 @@ _STEEPEST = math.radians(89.0)
 
 
 class MovingCameras:
-    """N cameras that move about the origin, each on its own: the working mesh's centre, or the world's.
+    """N cameras that move about a point, each on its own.
 
-    One that looks at the origin changes its azimuth, elevation and distance. One that looks past it orbits it all the
+    One that looks at that point changes its azimuth, elevation and distance. One that looks past it orbits it all the
     same, and keeps it where it was in the picture.
 
     Parameters
@@ -32,6 +32,8 @@ class MovingCameras:
     spread : (N, 3) float
         One standard deviation of each change, in the order of `MOVED`, radians and logarithm; 0 is exact, and what is
         exact does not move. Infinite: free, at no cost.
+    pivots : (N, 3) float
+        What each moves about; default: the origin, a working mesh's centre.
 
     Attributes
     ----------
@@ -44,8 +46,10 @@ class MovingCameras:
         starts: Sequence[Camera],
         spread: np.ndarray | Float[Tensor, "n 3"] | None = None,
         device: torch.device | str = "cpu",
+        pivots: np.ndarray | None = None,
     ):
         self._starts = list(starts)
+        self._pivots = np.zeros((len(self._starts), 3)) if pivots is None else np.asarray(pivots, np.float64)
         count = len(self._starts)
         table = parameters_of(self._starts)
         spread = torch.full((count, 3), torch.inf) if spread is None else torch.as_tensor(spread)
@@ -55,10 +59,13 @@ class MovingCameras:
         unrolled[:, 4] = 0.0
         still, straight = cameras_from_parameters(table), cameras_from_parameters(unrolled)
         self._exact = still.float_on(device)
-        # (N, 3, 3): a point p seen is p·upright·roll + place.
+        # (N, 3, 3): a point p about the pivot is seen at p·upright·roll + place.
         self._upright = straight.rotation.to(device)
         self._roll = (straight.rotation.transpose(1, 2) @ still.rotation).to(device)
-        self._place, self._focal, self._offset = (t.to(device) for t in (still.translation, still.focal, still.offset))
+        pivot = torch.from_numpy(self._pivots)[:, None]
+        self._pivot = pivot.to(device)
+        self._place = ((pivot @ still.rotation)[:, 0] + still.translation).to(device)
+        self._focal, self._offset = still.focal.to(device), still.offset.to(device)
         rise = torch.deg2rad(table[:, 1])
         steep = rise.abs() > _STEEPEST
         self._lowest = torch.where(steep, -torch.inf, -_STEEPEST - rise)[:, None].to(device)
@@ -77,7 +84,7 @@ class MovingCameras:
         """Where they are, float32 on the device and differentiable in `change` (default: the attribute)."""
         turn, rise, farther = self._allowed(self.change if change is None else change).unbind(dim=1)
         rotation = _about_y(turn) @ self._upright @ _about_x(rise) @ self._roll
-        translation = self._place * torch.exp(farther)[:, None]
+        translation = self._place * torch.exp(farther)[:, None] - (self._pivot @ rotation)[:, 0]
         moved = Cameras(rotation, translation, self._focal, self._offset).float_on(self.change.device)
         # To the last bit as given where nothing may move.
         still = ~self._free.any(dim=1)
@@ -98,8 +105,10 @@ class MovingCameras:
         """Where they are; an azimuth that may change is in [−180, 180). What may not change is so to the last bit."""
         change = self._allowed(self.change.detach()).cpu()
         return [
-            _moved(start, *numbers) if free else start
-            for start, numbers, free in zip(self._starts, change.tolist(), self._free.any(dim=1).tolist(), strict=True)
+            _moved(start, pivot, *numbers) if free else start
+            for start, pivot, numbers, free in zip(
+                self._starts, self._pivots, change.tolist(), self._free.any(dim=1).tolist(), strict=True
+            )
         ]
 
     def _allowed(self, change: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
@@ -109,8 +118,8 @@ class MovingCameras:
         return torch.cat([kept[:, :1], rise, kept[:, 2:]], dim=1)
 
 
-def _moved(camera: Camera, turn: float, rise: float, farther: float) -> Camera:
-    """`camera` after a change of its place about the origin."""
+def _moved(camera: Camera, pivot: np.ndarray, turn: float, rise: float, farther: float) -> Camera:
+    """`camera` after a change of its place about `pivot`."""
     if not (turn or rise or farther):
         return camera
     scale = math.exp(farther)
@@ -118,12 +127,14 @@ def _moved(camera: Camera, turn: float, rise: float, farther: float) -> Camera:
     if turn:
         azimuth = (azimuth + math.degrees(turn) + 180.0) % 360.0 - 180.0
     end = replace(camera, azimuth=azimuth, elevation=elevation, distance=camera.distance * scale)
-    if not any(camera.target):
+    aside = np.asarray(camera.target) - pivot
+    if not aside.any():
         return end
-    # The origin stays where it was seen: place = −(target + C)·R, so target = −place·Rᵀ − C, with C = −(0, 0, d)·Rᵀ.
-    old, new = (cameras_from_parameters(parameters_of([c])) for c in (camera, replace(end, target=(0.0, 0.0, 0.0))))
+    # The pivot stays where it was seen: place = −(aside + C)·R, so aside = −place·Rᵀ − C, with C = −(0, 0, d)·Rᵀ.
+    about = replace(camera, target=tuple(aside.tolist()))
+    old, new = (cameras_from_parameters(parameters_of([c])) for c in (about, replace(end, target=(0.0, 0.0, 0.0))))
     seen = scale * old.translation[0] - new.translation[0]
-    return replace(end, target=tuple((-(new.rotation[0] @ seen)).tolist()))
+    return replace(end, target=tuple((pivot - (new.rotation[0] @ seen).numpy()).tolist()))
 
 
 def _about_y(angle: Float[Tensor, " n"]) -> Float[Tensor, "n 3 3"]:

@@ -33,6 +33,9 @@ class View:
     spread
         One standard deviation of what the camera may be off: azimuth and elevation (radians), logarithm of the
         distance. 0 is exact; infinite: nothing is known.
+    pivot
+        What the camera moves about where it may be off: the working mesh's centre, unless its distance is known from
+        elsewhere.
     weight
         How much the view counts.
     depth, normals
@@ -46,6 +49,7 @@ class View:
     weight: float = 1.0
     depth: Depth | None = None
     normals: np.ndarray | None = None
+    pivot: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def covered(self) -> np.ndarray:

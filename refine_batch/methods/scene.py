@@ -85,7 +85,12 @@ class Scene:
         ray, hidden = _rays(instances, batch)
         return cls(
             batch=batch,
-            cameras=MovingCameras([v.camera for v in views], np.array([v.spread for v in views]), device),
+            cameras=MovingCameras(
+                [v.camera for v in views],
+                np.array([v.spread for v in views]),
+                device,
+                np.array([v.pivot for v in views], np.float64),
+            ),
             mesh_of_view=owner.to(device),
             mask=torch.from_numpy(np.stack([v.mask for v in views]).astype(np.float32)).to(device),
             known=None if known is None else known.to(device, torch.float32),

@@ -89,7 +89,7 @@ def estimate_camera(
     plane
         In which the object should be its own mirror image.
     target
-        What the camera looks at.
+        What the camera looks at, and moves about.
 
     Raises
     ------
@@ -196,7 +196,8 @@ def _refined(
     size, steps = min(effort[0], len(mask)), effort[1]
     seen = _mask_at(mask, size).astype(np.float32)
     blank = np.zeros((size, size, 3), np.float32)
-    batch = [PreparedInstance("", mesh, blank, (View(seen, camera, spread=spread),), plane) for camera in starts]
+    views = [View(seen, camera, spread=spread, pivot=camera.target) for camera in starts]
+    batch = [PreparedInstance("", mesh, blank, (view,), plane) for view in views]
     config = RefineConfig(method="large-steps", steps=steps, large_steps=LargeStepsOptions(weights=WEIGHTS))
     outcomes = large_steps(batch, config, torch.device(device))
     found = [

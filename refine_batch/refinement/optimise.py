@@ -172,7 +172,7 @@ def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
     known = [getattr(unknown, name) is not None for name in MOVED]
     turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
     views = subject.views
-    first = replace(views[0], camera=camera, spread=(turn, rise, farther))
+    first = replace(views[0], camera=camera, spread=(turn, rise, farther), pivot=camera.target)
     return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
 
 

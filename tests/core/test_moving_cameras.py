@@ -86,6 +86,23 @@ def test_past_the_origin_it_is_as_if_the_object_turned_in_the_picture():
     np.testing.assert_allclose(seen(found, origin)[..., :2], seen(stack_cameras([PAST_IT]), origin)[..., :2], atol=1e-6)
 
 
+def test_about_its_target_a_camera_goes_on_looking_at_it():
+    """And changes in nothing but its own numbers; another pivot is as if the world were moved there."""
+    targets = np.array([camera.target for camera in CAMERAS])
+    about = MovingCameras(CAMERAS, pivots=targets)
+    about.change = change_of(CHANGES)
+    for start, end, (_, rise, factor) in zip(CAMERAS, about.ends(), CHANGES, strict=True):
+        assert end.target == start.target
+        assert (end.elevation, end.distance) == pytest.approx((start.elevation + rise, start.distance * factor))
+    np.testing.assert_allclose(seen(stack_cameras(about.ends())), seen(about.now()), atol=1e-5)
+    shift = np.array([0.3, -0.2, 0.1])
+    moved = [replace(c, target=tuple((np.array(c.target) + shift).tolist())) for c in CAMERAS]
+    here, there = MovingCameras(CAMERAS), MovingCameras(moved, pivots=np.tile(shift, (4, 1)))
+    here.change = there.change = change_of(CHANGES)
+    np.testing.assert_allclose(seen(there.now(), POINTS + shift), seen(here.now()), atol=1e-5)
+    np.testing.assert_allclose(seen(stack_cameras(there.ends()), POINTS + shift), seen(here.now()), atol=1e-5)
+
+
 def test_where_they_end_is_where_they_are():
     """In the numbers of a camera, whatever it looks at."""
     moving = MovingCameras(CAMERAS, np.full((4, 3), 0.5))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from refine_batch.config import RefineConfig
 from refine_batch.dataset.layouts.build import Built
 from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest, ManifestRow
@@ -41,6 +42,8 @@ def instances(built: Built, storage: Storage) -> list[Instance]:
 
 def silhouette_iou(instance: Instance, mesh: Mesh | None = None) -> float:
     """IoU of the rendered mesh and the mask that the instance came with, at the working size."""
-    prepared = prepare(instance, 224)
-    rendered = hard_silhouettes(mesh or prepared.mesh, [prepared.camera], 224)[0]
-    return float(np.sum(rendered & prepared.mask) / np.sum(rendered | prepared.mask))
+    prepared = prepare(instance, RefineConfig())
+    subject, working = prepared.subject, prepared.working
+    shown = subject.mesh if mesh is None else Mesh(working.placed(mesh.vertices), mesh.faces)
+    rendered = hard_silhouettes(shown, [subject.camera], len(subject.mask))[0]
+    return float(np.sum(rendered & subject.mask) / np.sum(rendered | subject.mask))
