@@ -14,5 +14,10 @@ def enclosed_volume(mesh: Mesh) -> float | None:
     back = directed[:, 1] * len(mesh.vertices) + directed[:, 0]
     if not np.array_equal(np.sort(forth), np.sort(back)):
         return None
+    return abs(signed_volume(mesh))
+
+
+def signed_volume(mesh: Mesh) -> float:
+    """Volume that the faces enclose, cubed units of the mesh; negative where they face inwards."""
     a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
-    return abs(float(np.einsum("fc,fc->f", a, np.cross(b, c)).sum())) / 6.0
+    return float(np.einsum("fc,fc->f", a, np.cross(b, c)).sum()) / 6.0

@@ -82,7 +82,7 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
         for i, verdict in judged:
             if verdict.reason is not None:
                 outcomes[i] = Optimised(by_place[i], None, verdict)
-        seen = [(i, by_place[i]) for i, _ in judged if outcomes[i] is None]
+        seen = [(i, by_place[i].loosened(verdict.looseness)) for i, verdict in judged if outcomes[i] is None]
         ready = [prepared for _, prepared in seen]
     run = halved(lambda some: method([p.subject for p in some], config, device), ready, device)
     for (i, prepared), output in zip(seen, run, strict=True):

@@ -63,6 +63,14 @@ class Prepared:
         """The same with other cameras about the working mesh, one for each view."""
         return replace(self, subject=self.subject.seen_by(cameras, spread))
 
+    def loosened(self, factor: float) -> Prepared:
+        """The same with cameras whose spreads are so many times as wide."""
+        views = []
+        for view in self.subject.views:
+            turn, rise, farther = view.spread
+            views.append(replace(view, spread=(factor * turn, factor * rise, factor * farther)))
+        return replace(self, subject=replace(self.subject, views=tuple(views)))
+
 
 def prepare(instance: Instance, config: RefineConfig | None = None) -> Prepared:
     """Check `instance`, make one surface of its mesh, and bring its pictures to the working size.
