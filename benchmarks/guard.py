@@ -22,7 +22,6 @@ from quality import WORSE
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from refine_batch.refinement.guard import PROBABLY_WORSE
 from refine_batch.refinement.risk import Signs
 
 NAMES = [field.name for field in fields(Signs)]
@@ -67,8 +66,7 @@ def main() -> None:
     lines = [json.loads(text) for path in arguments.lines for text in path.read_text().splitlines()]
     lines = [line for line in lines if line["status"] != "failed" and line["before"]["chamfer_l2"] is not None]
     before, after = (np.array([line[when]["chamfer_l2"] for line in lines]) for when in ("before", "after"))
-    # What the estimate itself held back must not be missing from what it is fitted to.
-    judged = np.array([(line["objection"] or PROBABLY_WORSE).startswith(PROBABLY_WORSE) for line in lines])
+    judged = np.array([line["objection"] is None for line in lines])
     signs = np.array([[line["signs"][name] for name in NAMES] for line, use in zip(lines, judged, strict=True) if use])
     bounds = np.percentile(signs, [1, 99], axis=0)
     signs = signs.clip(*bounds)

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from refine_batch import Instance, Mesh, RefineConfig
+from refine_batch import Instance, Mesh, RefineConfig, RefinedInstance
 from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
@@ -34,9 +34,10 @@ from refine_batch.dataset.synth import make_instance
 from refine_batch.devices.choice import choose_device
 from refine_batch.errors import InstanceError
 from refine_batch.refinement.conclude import Ruler
-from refine_batch.refinement.guard import objection
+from refine_batch.refinement.guard import Choice, along, choose
 from refine_batch.refinement.optimise import Optimised, optimise
 from refine_batch.refinement.pipeline import concluded, prepared_or_error
+from refine_batch.refinement.plausibility import judge
 from refine_batch.refinement.risk import signs
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
@@ -69,22 +70,35 @@ def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: st
     line = {"dataset": dataset, "method": method, "seed": seed, "instance": instance.instance_id}
     line |= {"status": result.status, "error": result.error_message, "seconds": time.perf_counter() - begun}
     line |= {"before": asdict(result.before), "after": asdict(result.after)}
-    if isinstance(found, Optimised):
-        # As the guard sees them: the working mesh, and where the camera stood at first.
-        subject, source_mesh = found.prepared.subject, found.prepared.working.source
-        mesh, plane = Mesh(found.output.vertices, subject.mesh.faces), subject.plane
-        line["apart"] = Ruler(found.prepared, config).outlines_apart(source_mesh, subject.camera)
-        ious = result.before.iou_2d, result.after.iou_2d
-        line["objection"] = objection(
-            subject.mesh, mesh, *ious, line["apart"], plane=plane, largest_risk=config.guard_risk
-        )
-        line["signs"] = asdict(signs(subject.mesh, mesh, plane, result.before.iou_2d))
+    if isinstance(found, Optimised) and found.output is not None:
+        line |= guarded(found, result, config, choose_device(device))
     return line
 
 
 def refined(instance: Instance, config: RefineConfig, device: torch.device) -> Optimised | InstanceError:
     ready = prepared_or_error(instance, config)
     return ready if isinstance(ready, InstanceError) else optimise([ready], config, device)[0]
+
+
+def guarded(found: Optimised, result: RefinedInstance, config: RefineConfig, device: torch.device) -> dict:
+    """What the guard makes of an outcome: its objection, how far it goes, the figures of what it returns, and the signs
+    of a worse shape that it can see."""
+    prepared, output = found.prepared, found.output
+    subject, working = prepared.subject, prepared.working
+    ruler = Ruler(prepared, config)
+    [verdict] = judge([prepared], config, device)
+    choice = Choice(0.0, getattr(verdict, "reason", None) or getattr(verdict, "message", None))
+    if choice.reason is None:
+        given = ruler.iou_2d(working.source, subject.camera)
+        choice = choose(subject, output, config, ruler.covered_by, given)
+    returned = result.after if choice.share == 1.0 else result.before
+    if 0.0 < choice.share < 1.0:
+        vertices = along(subject.mesh.vertices, output.vertices, choice.share)
+        camera = output.cameras[0] if output.cameras else subject.camera
+        [returned] = ruler.measure([Mesh(working.carry(vertices), working.source.faces)], camera)
+    mesh = Mesh(output.vertices, subject.mesh.faces)
+    told = signs(subject.mesh, mesh, subject.plane, result.before.iou_2d)
+    return {"objection": choice.reason, "share": choice.share, "guarded": asdict(returned), "signs": asdict(told)}
 
 
 def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int | ManifestRow]]:
@@ -120,7 +134,7 @@ def table(lines: list[dict]) -> Iterable[str]:
     for (dataset, method), members in groups.items():
         for guard in (False, True):
             held = [bool(guard and line["objection"]) for line in members]
-            after = [line["before"] if kept else line["after"] for line, kept in zip(members, held, strict=True)]
+            after = [line["guarded" if guard else "after"] for line in members]
             cells = [dataset, method, "on" if guard else "off", str(len(members)), f"{sum(held) / len(held):.0%}"]
             cells += [_change(members, after, figure) for figure in FIGURES]
             cells += [_worse(members, after), f"{statistics.mean(line['seconds'] for line in members):.1f}"]

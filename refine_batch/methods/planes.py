@@ -51,7 +51,8 @@ class Planes:
     ) -> None:
         """A step of the free planes towards the best one of the pairs, by confidence; upright planes stay upright.
 
-        Of pairs p, q about their means the best normal n makes Σ c·(p·n)(q·n) least (`mesh.symmetry.Mirror.fitted`).
+        Of pairs p, q about their means the best normal n makes Σ c·(p·n)(q·n) least, for
+        |p − 2(p·n)n − q|² = |p − q|² + 4(p·n)(q·n).
         """
         if not self._any_free:
             return

@@ -78,6 +78,14 @@ def lazy(batch, config, device):
     yield from swell(batch, config, device)
 
 
+def shrink(batch, config, device):
+    return [MethodOutput(p.mesh.vertices * np.float32(0.9)) for p in batch]
+
+
+def double(batch, config, device):
+    return [MethodOutput(p.mesh.vertices * np.float32(2.0)) for p in batch]
+
+
 def turning(batch, config, device):
     """Every view's camera a degree farther round."""
     return [
@@ -351,12 +359,41 @@ def test_public_names_are_there():
         _ = refine_batch.no_such
 
 
-@pytest.mark.parametrize("camera", [CAMERA, None], ids=["given", "estimated"])
-def test_a_mesh_that_is_riskier_than_allowed_is_kept(camera):
-    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * np.float32([1.0, 1.6, 1.6]), SPHERE.faces), [CAMERA], SIZE)
-    risky = replace(instance("a", mask=mask), camera=camera)
-    options = {"method": "large-steps", "steps": 12, "image_size": SIZE, "figure_samples": 100}
-    [kept] = refine([risky], RefineConfig(**options, guard_risk=0.0))
+def test_what_a_guard_refuses_says_how_well_it_met_the_mask():
+    """A method that makes everything smaller, where the mask is larger."""
+    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * np.float32([1.0, 1.4, 1.0]), SPHERE.faces), [CAMERA], SIZE)
+    [kept] = refine([instance("a", mask=mask)], config("shrink", guard=True))
     assert kept.status == "kept"
-    assert "--guard-risk" in (kept.kept_reason or "")
-    assert refine([risky], RefineConfig(**options, guard_risk=1.0))[0].status == "refined"
+    assert "agrees less with the mask" in kept.kept_reason
+    assert kept.iou_2d_refused < kept.iou_2d_given == kept.before.iou_2d == kept.after.iou_2d
+    assert (kept.share, kept.camera, kept.losses) == (0.0, CAMERA, {})
+    np.testing.assert_array_equal(kept.mesh.vertices, SPHERE.vertices)
+
+
+def test_a_method_that_goes_too_far_is_followed_a_part_of_the_way():
+    """Twice as wide is far too wide for a mask that is 1.4 times as wide; half of the way is about right."""
+    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * np.float32(1.45), SPHERE.faces), [CAMERA], SIZE)
+    [found] = refine([instance("a", mask=mask)], config("double", guard=True))
+    assert found.status == "refined"
+    assert found.share == 0.5
+    np.testing.assert_allclose(found.mesh.vertices, SPHERE.vertices * 1.5, rtol=1e-5)
+    assert found.after.iou_2d > found.before.iou_2d
+
+
+@pytest.mark.parametrize("size", ["same", "a little larger"])
+def test_what_needs_no_refinement_is_left_alone(size):
+    """Of a mesh that meets its mask, from the given camera or from one a little beside it, nothing is asked."""
+    camera = replace(CAMERA, distance=CAMERA.distance * (1.0 if size == "same" else 1.08))
+    [mask] = hard_silhouettes(icosphere(3, 0.3), [camera], 64)
+    image = np.where(mask[..., None], 150, 0).astype(np.uint8).repeat(3, axis=2)
+    given_instance = Instance("a", icosphere(3, 0.3), image, mask, CAMERA)
+    [found] = refine([given_instance], config(guard=True, image_size=64))
+    assert (found.status, found.steps, CALLS) == ("kept", 0, [])
+    if size == "same":
+        assert "already agrees" in found.kept_reason
+        assert (found.camera, found.camera_source) == (CAMERA, "given")
+    else:
+        assert "the camera alone explains" in found.kept_reason
+        assert found.camera_source == "corrected"
+        assert found.camera.distance == pytest.approx(camera.distance, rel=0.02)
+        assert found.iou_2d_given < found.before.iou_2d

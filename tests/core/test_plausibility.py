@@ -1,0 +1,104 @@
+"""What is seen before anything is refined: mesh and picture agree, the camera is wrong, or neither belongs here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from shapes import box, icosphere, joined, unit
+from subjects import view
+
+from refine_batch.cameras.camera import Camera, angle_between
+from refine_batch.config import RefineConfig
+from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.instance import CameraError, Instance
+from refine_batch.mesh import Mesh
+from refine_batch.refinement.plausibility import Verdict, judge, outlines_apart, silhouette_iou
+from refine_batch.refinement.prepare import Prepared, prepare
+
+SIZE = 112
+CAMERA = Camera(35.0, 20.0, 2.4)
+CONFIG = RefineConfig(image_size=SIZE)
+# No two views are alike: a seat, a back and one arm.
+CHAIR = unit(
+    joined(
+        box(0.5, 0.1, 0.5),
+        box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
+        box(0.4, 0.2, 0.06, centre=(0.0, 0.15, 0.25)),
+    )
+)
+
+
+def seen(true: Mesh, mesh: Mesh = CHAIR, by: Camera = CAMERA, given: Camera = CAMERA, **values) -> Prepared:
+    """A mesh with the picture that `by` took of another one, said to be taken by `given`."""
+    mask = view(true, by, SIZE).covered
+    return prepare(Instance("it", mesh, np.zeros((SIZE, SIZE, 3), np.uint8), mask, given, **values), CONFIG)
+
+
+def verdict(prepared: Prepared) -> Verdict | InstanceError:
+    [found] = judge([prepared], CONFIG, torch.device("cpu"))
+    return found
+
+
+def test_outlines_lie_as_far_apart_as_discs_of_unlike_size():
+    """Of 0.3 and 0.33 of the picture's half side: 0.015 of its side."""
+    far = Camera(0.0, 0.0, 1000.0, fov=2.0 * np.degrees(np.arctan(0.5 / 0.3 / 1000.0)))
+    ball = icosphere(4, 0.5)
+    prepared = seen(Mesh(ball.vertices * 1.1, ball.faces), ball, far, far)
+    assert outlines_apart(prepared.subject) == pytest.approx(0.015, abs=0.002)
+    assert silhouette_iou(prepared.subject) == pytest.approx(1 / 1.21, abs=0.02)
+
+
+def test_a_mesh_that_agrees_already_is_left_alone():
+    found = verdict(seen(CHAIR))
+    assert "already agrees with the mask" in found.reason
+    assert found.cameras is None
+    assert not found.doubtful
+
+
+def test_a_camera_within_its_trust_may_explain_everything():
+    wrong = replace(CAMERA, azimuth=CAMERA.azimuth + 5.0, elevation=CAMERA.elevation - 3.0, distance=2.5)
+    found = verdict(seen(CHAIR, given=wrong))
+    assert "the camera alone explains the picture" in found.reason
+    assert angle_between(found.cameras[0], CAMERA) < 2.0
+    # One that is exact explains nothing.
+    assert verdict(seen(CHAIR, given=wrong, camera_error=CameraError())) == Verdict()
+
+
+def test_a_shape_that_is_wrong_is_to_be_refined():
+    wider = Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)
+    assert verdict(seen(wider)) == Verdict()
+
+
+@pytest.mark.parametrize("turn", [90.0, 180.0, -90.0])
+def test_a_mesh_that_meets_its_mask_from_quite_elsewhere_is_not_refined(turn):
+    """Another convention of azimuths, say: the turn is told."""
+    found = verdict(seen(CHAIR, given=replace(CAMERA, azimuth=CAMERA.azimuth - turn)))
+    assert found.doubtful
+    told = float(found.reason.split("turned by ")[1].split("°")[0])
+    assert (told - turn + 180.0) % 360.0 - 180.0 == pytest.approx(0.0, abs=15.0)
+
+
+def test_a_mesh_of_another_object_is_not_refined():
+    rod = box(0.04, 1.0, 0.04)
+    found = verdict(seen(box(1.0, 0.05, 0.05), rod))
+    assert found.doubtful
+    assert "hardly meets its mask" in found.reason
+
+
+def test_a_mesh_that_is_not_in_the_picture_fails_and_says_where_it_stands():
+    away = Mesh(CHAIR.vertices + np.array([0.0, 40.0, 0.0]), CHAIR.faces)
+    found = verdict(seen(CHAIR, away))
+    assert isinstance(found, InstanceError)
+    assert found.kind is ErrorKind.CAMERA_INVALID
+    assert "not in the picture at all" in found.message
+    assert "(0, 40, 0)" in found.message
+
+
+def test_a_batch_is_judged_one_by_one():
+    """And each by its own camera's trust."""
+    batch = [seen(CHAIR), seen(Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)), seen(CHAIR)]
+    found = judge(batch, CONFIG, torch.device("cpu"))
+    assert [one.reason is None for one in found] == [False, True, False]
