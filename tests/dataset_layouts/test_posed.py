@@ -21,7 +21,7 @@ AXES = {"opencv": (1, 1, 1), "opengl": (1, -1, -1), "pytorch3d": (-1, -1, 1)}
 def write_object(storage, axes="opencv", name="mug", *, k=K, jpeg=False):
     """A mesh whose coordinates are the camera's, in the axes of a tool."""
     model = lopsided(3)
-    model.apply_translation([0.15, -0.1, 2.0])
+    model.apply_translation([0.1, -0.1, 1.7])
     camera = {"R": np.eye(3), "t": np.zeros(3), "K": k, "size": SIZE}
     mask = opencv_mask(camera, model)
     if jpeg:
