@@ -13,8 +13,8 @@ from view_checks import manifest_rows, view_ious
 
 from refine_batch.errors import UsageError
 
-SIZE = (220, 160)
-K = [[210.0, 0, 100], [0, 210.0, 90], [0, 0, 1]]
+SIZE = (440, 380)
+K = [[420.0, 0, 200], [0, 420.0, 210], [0, 0, 1]]
 AXES = {"opencv": (1, 1, 1), "opengl": (1, -1, -1), "pytorch3d": (-1, -1, 1)}
 
 
@@ -34,7 +34,7 @@ def write_object(storage, axes="opencv", name="mug", *, k=K, jpeg=False):
 
 @pytest.mark.parametrize("axes", AXES)
 @pytest.mark.parametrize(
-    "entry", [{"K": K}, {"fx": 210, "fy": 210, "cx": 100, "cy": 90}, [210, 210, 100, 90], {"intrinsics": K}]
+    "entry", [{"K": K}, {"fx": 420, "fy": 420, "cx": 200, "cy": 210}, [420, 420, 200, 210], {"intrinsics": K}]
 )
 def test_intrinsics_of_each_picture(storage, build, axes, entry):
     write_object(storage, axes)
@@ -44,13 +44,13 @@ def test_intrinsics_of_each_picture(storage, build, axes, entry):
 
 
 def test_a_field_of_view_or_a_focal_length_for_all(storage, build):
-    centred = [[210.0, 0, 110], [0, 210.0, 80], [0, 0, 1]]
+    centred = [[420.0, 0, 220], [0, 420.0, 190], [0, 0, 1]]
     write_object(storage, "opengl", k=centred, jpeg=True)
-    fov = math.degrees(2 * math.atan(110 / 210))
+    fov = math.degrees(2 * math.atan(220 / 420))
     masks = storage.path_of("data/masks")
     [row] = manifest_rows(build("posed", axes="opengl", fov=fov, masks=masks), storage)
     assert view_ious(row, storage)[0] >= 0.97
-    storage.write("k.json", b'{"mug": {"focal_length": 210}}')
+    storage.write("k.json", b'{"mug": {"focal_length": 420}}')
     [row] = manifest_rows(build("posed", axes="opengl", cameras=storage.path_of("k.json"), masks=masks), storage)
     assert view_ious(row, storage)[0] >= 0.97
 
