@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +14,79 @@ if TYPE_CHECKING:
     from refine_batch.dataset.layouts.build import Built
 
 # Said here again, so that `--help` need not import the layouts.
-_LAYOUTS = ("folder", "pix3d", "r2n2")
+_LAYOUTS = ("folder", "pix3d", "r2n2", "transforms", "colmap", "turntable", "posed")
 _CONVENTIONS = ("look-at", "opencv", "colmap", "opengl", "pytorch3d")
-_FRAMES = ("same", "shapenet-v1", "shapenet-v2", "pix3d")
+_FRAMES = ("same", "shapenet-v1", "shapenet-v2", "pix3d", "y-up")
+_COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (127, 127, 127)}
 _INTERVAL = 5.0  # seconds between lines of progress
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between them, or a range START:STOP:STEP without its end."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if not isinstance(value, str):
+            return tuple(value)
+        try:
+            if ":" not in value:
+                return tuple(float(part) for part in value.split(","))
+            start, stop, step = (float(part) for part in value.split(":"))
+            count = min(max(0, math.ceil((stop - start) / step - 1e-9)), 1000)
+            return tuple(start + i * step for i in range(count))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            self.fail(f"{value!r} is not a list like 0,90,180,270 nor a range like 0:360:90", param, ctx)
+
+
+class _Grid(click.ParamType):
+    name = "grid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if not isinstance(value, str):
+            return tuple(value)  # type: ignore[return-value]
+        columns, _, rows = value.lower().partition("x")
+        if not (columns.isdecimal() and rows.isdecimal() and int(columns) and int(rows)):
+            self.fail(f"{value!r} is not COLUMNSxROWS, 2x3 say", param, ctx)
+        return int(columns), int(rows)
+
+
+class _Colour(click.ParamType):
+    name = "colour"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int, int]:
+        if not isinstance(value, str):
+            return tuple(value)  # type: ignore[return-value]
+        if value.lower() in _COLOURS:
+            return _COLOURS[value.lower()]
+        text = value.removeprefix("#")
+        try:
+            red, green, blue = bytes.fromhex(text)
+        except ValueError:
+            self.fail(f"{value!r} is not {', '.join(_COLOURS)} or #rrggbb", param, ctx)
+        return red, green, blue
 
 
 @click.command(cls=Command, short_help=COMMANDS["manifest"])
 @click.argument("source")
 @click.option("--layout", type=click.Choice(_LAYOUTS), required=True, help="How SOURCE is laid out.")
-@click.option("--meshes", metavar="DIR", help="Folder of the coarse meshes.  [default: SOURCE/meshes]")
+@click.option(
+    "--meshes", metavar="DIR", help="Folder of the coarse meshes, or one mesh file for all.  [default: SOURCE/meshes]"
+)
 @click.option("--out", metavar="MANIFEST", required=True, help="The manifest to write, .parquet or .csv.")
 @click.option(
     "--ground-truth",
     metavar="DIR",
-    help="Folder of the true meshes (folder, r2n2: ShapeNetCore v1; Pix3D has its own).",
+    help="Folder of the true meshes (r2n2: ShapeNetCore v1; Pix3D has its own).",
 )
 @click.option(
     "--category", "categories", multiple=True, metavar="NAME", help="Only this category; several are allowed."
 )
-@click.option("--masks", metavar="DIR", help="folder: masks of the images' stems, where these have no alpha channel.")
+@click.option("--masks", metavar="DIR", help="Masks of the images' stems, where these have no alpha channel.")
 @click.option(
-    "--cameras", metavar="FILE", help="folder: a CSV, JSON or NPZ file of cameras, keyed by the images' stems."
+    "--cameras",
+    metavar="FILE",
+    help="folder, posed: a CSV, JSON or NPZ file of cameras (posed: of intrinsics), keyed by the images' stems.",
 )
 @click.option(
     "--camera-convention",
@@ -60,7 +112,51 @@ _INTERVAL = 5.0  # seconds between lines of progress
     help="r2n2: only this view of each model; several are allowed.",
 )
 @click.option(
-    "--fov", type=float, metavar="DEGREES", help="r2n2: field of view of renderings other than Choy et al.'s."
+    "--axes",
+    type=click.Choice(["opencv", "opengl", "pytorch3d"]),
+    help="posed: where the camera's axes point in the meshes' frame. transforms: of a file that is not in OpenGL's.",
+)
+@click.option(
+    "--azimuths",
+    type=_Numbers(),
+    default=(),
+    metavar="LIST",
+    help="turntable: degrees, one per view in order: 0,90,180,270 or 0:360:90. 0 looks along −z, 90 along −x.",
+)
+@click.option(
+    "--elevations",
+    type=_Numbers(),
+    default=(),
+    metavar="LIST",
+    help="turntable: degrees above the object, one for all views or one for each.",
+)
+@click.option("--distance", type=float, metavar="X", help="turntable: of the cameras from the origin, object units.")
+@click.option(
+    "--span", type=float, metavar="X", help="turntable: object units that the picture's side shows, if orthographic."
+)
+@click.option("--grid", type=_Grid(), metavar="CxR", help="turntable: a picture holds all views in C columns, R rows.")
+@click.option(
+    "--up-axis", type=click.Choice(["y", "z"]), help="turntable: axis that the angles are about.  [default: y]"
+)
+@click.option(
+    "--background",
+    type=_Colour(),
+    metavar="COLOUR",
+    help="turntable: white, black, grey or #rrggbb; all else is the object, where there are no masks.",
+)
+@click.option(
+    "--most-views",
+    type=click.IntRange(1, 256),
+    default=16,
+    show_default=True,
+    metavar="N",
+    help="transforms, colmap: pictures used of each object, evenly through their order.",
+)
+@click.option(
+    "--fov",
+    type=float,
+    metavar="DEGREES",
+    help="turntable, posed: field of view over the longer side. r2n2: of renderings other than Choy et al.'s.",
 )
 @click.option(
     "--distance-unit", type=float, metavar="X", help="r2n2: object units per unit of distance.  [default: 1.75]"
@@ -68,8 +164,8 @@ _INTERVAL = 5.0  # seconds between lines of progress
 @click.option(
     "--mesh-frame",
     type=click.Choice(_FRAMES),
-    help="pix3d, r2n2: coordinates that the coarse meshes are in; most networks were trained on shapenet-v1.  "
-    "[default: same as the dataset's models]",
+    help="pix3d, r2n2: coordinates that the coarse meshes are in; most networks were trained on shapenet-v1. "
+    "transforms, colmap: y-up where the meshes were exported y-up from the cameras' z-up world.  [default: same]",
 )
 @click.option(
     "--mesh-scale",
@@ -106,9 +202,13 @@ def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **opti
     """Write the manifest of a dataset at SOURCE: a known layout, and a folder of someone's reconstructions of it.
 
     \b
-    folder  images and meshes of the same stem
-    pix3d   Pix3D, as its archive unpacks
-    r2n2    the ShapeNet renderings of Choy et al.
+    folder      images and meshes of the same stem
+    posed       the same, the meshes in their camera's frame
+    transforms  Blender's, NeRF's or nerfstudio's transforms.json, one object each
+    colmap      COLMAP's reconstructions, one object each
+    turntable   pictures from known directions, as multi-view diffusion writes them
+    pix3d       Pix3D, as its archive unpacks
+    r2n2        the ShapeNet renderings of Choy et al.
 
     Images that have to be cut out or turned towards the object are written beside the manifest. What does not fit is
     counted, listed with its reason in MANIFEST's .left_out.csv, and left out.

@@ -65,7 +65,10 @@ def test_counts_as_json(dataset):
     [
         (["--layout", "folder", "--category", "nothing"], "not one row"),
         (["--layout", "r2n2"], "13 ShapeNet synsets"),
-        (["--layout", "pix3d", "--masks", "x"], "--masks is an option of --layout folder, not of pix3d"),
+        (
+            ["--layout", "pix3d", "--masks", "x"],
+            "--masks is an option of --layout folder, transforms, colmap, turntable and posed, not of pix3d",
+        ),
         (["--layout", "pix3d", "--fov", "3"], "--fov is an option of --layout r2n2"),
         (["--layout", "pix2d"], "'pix2d'"),
         ([], "--layout"),

@@ -10,11 +10,15 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from refine_batch.dataset.layouts.colmap import ColmapLayout
 from refine_batch.dataset.layouts.entry import Layout, LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.folder import FolderLayout
 from refine_batch.dataset.layouts.options import LayoutName, LayoutOptions
 from refine_batch.dataset.layouts.pix3d import Pix3dLayout
+from refine_batch.dataset.layouts.posed import PosedLayout
 from refine_batch.dataset.layouts.r2n2 import R2n2Layout
+from refine_batch.dataset.layouts.transforms import TransformsLayout
+from refine_batch.dataset.layouts.turntable import TurntableLayout
 from refine_batch.dataset.layouts.writer import LeftOutWriter, ManifestWriter, whole_file
 from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io.storage import redact
@@ -25,6 +29,10 @@ LAYOUTS: dict[LayoutName, Callable[[LayoutOptions], Layout]] = {
     "folder": FolderLayout,
     "pix3d": Pix3dLayout,
     "r2n2": R2n2Layout,
+    "transforms": TransformsLayout,
+    "colmap": ColmapLayout,
+    "turntable": TurntableLayout,
+    "posed": PosedLayout,
 }
 _THREADS = 8
 _AHEAD = 8 * _THREADS

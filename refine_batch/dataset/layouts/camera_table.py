@@ -61,7 +61,7 @@ class CameraTable:
 
     def look_at(self, stem: str) -> Camera:
         """The camera of a stem under the convention `look-at`. Raises LeftOutError."""
-        entry = self._entry(stem)
+        entry = self.entry(stem)
         values = [entry.get(n) for n in CAMERA_NUMBERS] if isinstance(entry, Mapping) else list(np.ravel(entry))
         numbers = [self._number(stem, name, value) for name, value in zip(CAMERA_NUMBERS, values, strict=False)]
         if len(values) > len(CAMERA_NUMBERS) or len(numbers) < 3 or None in numbers[:3]:
@@ -78,7 +78,7 @@ class CameraTable:
 
     def size(self, stem: str) -> tuple[int, int] | None:
         """(width, height) of the image, where the entry says."""
-        entry = self._entry(stem)
+        entry = self.entry(stem)
         size = entry.get("size") if isinstance(entry, Mapping) else None
         if size is None:
             return None
@@ -90,7 +90,7 @@ class CameraTable:
 
     def pinhole(self, stem: str, size: tuple[int, int]) -> Pinhole:
         """The camera of a stem under the other conventions, about its object. Raises LeftOutError."""
-        entry = self._entry(stem)
+        entry = self.entry(stem)
         if not isinstance(entry, Mapping):
             names = "R, t and K" if self.convention == "opencv" else "named matrices"
             raise LeftOutError(Reason.CAMERA_INVALID, f"{self._name}, {stem}: an object with {names} is needed")
@@ -103,7 +103,8 @@ class CameraTable:
         except InstanceError as error:
             raise LeftOutError(Reason.CAMERA_INVALID, f"{self._name}, {stem}: {error.message}") from None
 
-    def _entry(self, stem: str) -> Any:
+    def entry(self, stem: str) -> Any:
+        """What the file says of a stem, as it says it. Raises LeftOutError."""
         if stem not in self._entries:
             raise LeftOutError(Reason.CAMERA_MISSING, f"{self._name} has no camera of {stem}")
         return self._entries[stem]

@@ -21,7 +21,8 @@ FRAMES: dict[str, tuple[float, str]] = {
     "shapenet-v2": (180.0, "x"),
     "pix3d": (180.0, "x"),
 }
-MESH_FRAMES = ("same", *FRAMES)
+# `y-up` is of layouts whose cameras live in a z-up world: see `viewed.placement_of`.
+MESH_FRAMES = ("same", *FRAMES, "y-up")
 
 
 def turn(mesh_frame: str, dataset_frame: str) -> np.ndarray:

@@ -5,26 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
+from refine_batch.dataset.layouts.frames import FRAMES
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage
 from refine_batch.io.uri import normalise, parent
 
-LayoutName = Literal["folder", "pix3d", "r2n2"]
+LayoutName = Literal[
+    "folder", "pix3d", "r2n2", "transforms", "colmap", "turntable", "posed", "webdataset", "huggingface"
+]
+_VIEWED: tuple[LayoutName, ...] = ("transforms", "colmap", "turntable")
 
 # Options that only some layouts know.
 _ONLY: dict[str, tuple[LayoutName, ...]] = {
-    "masks": ("folder",),
-    "cameras": ("folder",),
+    "masks": ("folder", *_VIEWED, "posed"),
+    "cameras": ("folder", "posed"),
     "camera_convention": ("folder",),
     "view_separator": ("folder",),
-    "ground_truth": ("folder", "r2n2"),
-    "mesh_frame": ("pix3d", "r2n2"),
+    "ground_truth": ("folder", "r2n2", *_VIEWED, "posed"),
+    "mesh_frame": ("pix3d", "r2n2", "transforms", "colmap"),
     "mesh_scale": ("pix3d", "r2n2"),
+    "axes": ("transforms", "posed"),
+    "azimuths": ("turntable",),
+    "elevations": ("turntable",),
+    "distance": ("turntable",),
+    "span": ("turntable",),
+    "grid": ("turntable",),
+    "up_axis": ("turntable",),
+    "background": ("turntable",),
     "image_sources": ("pix3d",),
     "without_truncated": ("pix3d",),
     "without_occluded": ("pix3d",),
     "views": ("r2n2",),
-    "fov": ("r2n2",),
+    "fov": ("r2n2", "turntable", "posed"),
     "distance_unit": ("r2n2",),
 }
 
@@ -48,6 +60,16 @@ class LayoutOptions:
         How the coarse meshes stand in the dataset's object coordinates (see `frames`).
     fov, distance_unit
         Degrees, and object units per unit of the metadata, where renderings are not those of Choy et al.
+    axes
+        Of the cameras (transforms) or of the meshes in their frame (posed): opencv, opengl or pytorch3d.
+    azimuths, elevations, distance, span, up_axis
+        Cameras of a turntable, in this project's angles; `span` is the object units that an orthographic picture shows.
+    grid
+        (columns, rows) of the pictures that one file holds side by side.
+    background
+        (red, green, blue) that is not the object, where there are no masks.
+    most_views
+        Pictures used of each object, evenly through their order.
     margin
         Room round the mask of a cut-out, as a share of its side: a coarse mesh is rarely inside the mask.
     image_size
@@ -69,6 +91,15 @@ class LayoutOptions:
     views: tuple[int, ...] = ()
     fov: float | None = None
     distance_unit: float | None = None
+    axes: str | None = None
+    azimuths: tuple[float, ...] = ()
+    elevations: tuple[float, ...] = ()
+    distance: float | None = None
+    span: float | None = None
+    grid: tuple[int, int] | None = None
+    up_axis: str | None = None
+    background: tuple[int, int, int] | None = None
+    most_views: int = 16
     mesh_frame: str | None = None
     mesh_scale: str | None = None
     symmetry_axis: str | None = None
@@ -84,7 +115,13 @@ class LayoutOptions:
             if layouts and layout not in layouts and getattr(self, option.name) not in (None, (), False):
                 name = {"image_sources": "image-source", "views": "view", "categories": "category"}
                 flag = name.get(option.name, option.name.replace("_", "-"))
-                raise UsageError(f"--{flag} is an option of --layout {' and '.join(layouts)}, not of {layout}")
+                known = ", ".join(layouts[:-1]) + " and " + layouts[-1] if len(layouts) > 1 else layouts[0]
+                raise UsageError(f"--{flag} is an option of --layout {known}, not of {layout}")
+        frames = ("same", *FRAMES) if layout in ("pix3d", "r2n2") else ("same", "y-up")
+        if self.mesh_frame is not None and self.mesh_frame not in frames:
+            raise UsageError(
+                f"--mesh-frame {self.mesh_frame} is not for --layout {layout}; it knows {', '.join(frames)}"
+            )
         if not self.out.lower().endswith((".parquet", ".csv")):
             raise UsageError(f"--out {self.out}: the manifest's name must end in .parquet or .csv")
 

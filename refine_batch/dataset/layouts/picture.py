@@ -23,13 +23,13 @@ def read_picture(source: Storage, image: str, mask: str | None, masks: Storage |
     LeftOutError
         Either is missing, broken or does not fit the other.
     """
-    rgb, opaque = _parsed(source, image, "image")
+    rgb, opaque = parsed(source, image, "image")
     if mask is None:
         if opaque is None or opaque.all():
             raise LeftOutError(Reason.MASK_MISSING, f"{image} has no alpha channel that shows the object, nor a mask")
         found = opaque
     else:
-        found = _parsed(masks or source, mask, "mask")
+        found = parsed(masks or source, mask, "mask")
         if found.shape != rgb.shape[:2]:
             sizes = f"{found.shape[1]}×{found.shape[0]}", f"{rgb.shape[1]}×{rgb.shape[0]}"
             raise LeftOutError(Reason.MASK_UNUSABLE, f"{mask} is {sizes[0]} pixels and {image} is {sizes[1]}")
@@ -38,7 +38,8 @@ def read_picture(source: Storage, image: str, mask: str | None, masks: Storage |
     return rgb, found
 
 
-def _parsed(storage: Storage, path: str, what: str):
+def parsed(storage: Storage, path: str, what: str):
+    """(rgb, opaque) of an `image`, or the pixels of a `mask`. Raises LeftOutError."""
     missing, broken = (
         (Reason.IMAGE_MISSING, Reason.IMAGE_BROKEN) if what == "image" else (Reason.MASK_MISSING, Reason.MASK_UNUSABLE)
     )

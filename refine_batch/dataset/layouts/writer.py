@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from refine_batch.dataset.columns import LATER, MANIFEST_SCHEMA, URIS
+from refine_batch.dataset.columns import LATER, MANIFEST_SCHEMA, URIS, VIEWS
 from refine_batch.dataset.layouts.entry import LeftOut, Row
+from refine_batch.dataset.nested import view_text
 from refine_batch.errors import RefineBatchError
 from refine_batch.io.storage import Storage, failure
 from refine_batch.io.uri import is_local, parent
@@ -77,6 +78,8 @@ class ManifestWriter:
         for name in URIS:
             if values.get(name):
                 values[name] = self._relative(values[name])
+        if isinstance(values.get(VIEWS), list):
+            values[VIEWS] = view_text([self._portable(view) for view in values[VIEWS]])
         values |= {name: json.dumps(list(values[name])) for name in self._lists if values.get(name) is not None}
         self._waiting.append(values)
         self.rows += 1
@@ -95,6 +98,9 @@ class ManifestWriter:
         if self._waiting:
             self._writer.write_batch(pa.RecordBatch.from_pylist(self._waiting, schema=self._schema))
             self._waiting = []
+
+    def _portable(self, view: dict) -> dict:
+        return {key: self._relative(value) if key.endswith("_uri") else value for key, value in view.items()}
 
     def _relative(self, uri: str) -> str:
         inside = uri.removeprefix(self._folder)
