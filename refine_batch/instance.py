@@ -178,6 +178,7 @@ class RefinedInstance:
     symmetry_axis: SymmetryAxis | None = None
     symmetry_plane: tuple[float, float, float, float] | None = None
     share: float | None = None
+    risk: float | None = None
     iou_2d_given: float | None = None
     iou_2d_refused: float | None = None
     notes: tuple[str, ...] = ()

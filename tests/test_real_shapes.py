@@ -14,8 +14,8 @@ import torch
 from refine_batch import Camera, Mesh
 from refine_batch.cameras.camera import angle_between, project, stack_cameras
 from refine_batch.figures.iou_2d import mask_iou
-from refine_batch.figures.iou_3d import is_watertight
 from refine_batch.io.meshes import write_mesh
+from refine_batch.mesh.edges import watertight
 from refine_batch.render import hard_silhouettes
 from tests.shapes import box, icosphere, torus
 
@@ -136,7 +136,7 @@ def test_flat_keeps_the_silhouette(benchmark):
 
 def test_grid_of_a_box_is_closed_and_where_the_box_is(benchmark):
     mesh = benchmark.KINDS["grid"](box(0.95, 0.6, 0.8), CAMERA, np.random.default_rng(0))
-    assert is_watertight(mesh)
+    assert watertight(mesh.faces)
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     np.testing.assert_allclose(low + high, 0.0, atol=1e-5)
     # To a cell at each end: those that the surface only touches are filled in part.

@@ -24,7 +24,8 @@ def write_manifest(folder: Path, ids: Iterable[str], **overrides: str) -> Path:
     if not mesh.exists():
         trimesh.creation.icosphere(subdivisions=1, radius=0.3).export(mesh)
         grid = np.linspace(-1, 1, 64)
-        disc = (grid[:, None] ** 2 + grid[None] ** 2 < 0.3).astype(np.uint8) * 255
+        # Wider than high: no camera makes it of a sphere, so that there is something to refine.
+        disc = (grid[:, None] ** 2 / 0.24 + grid[None] ** 2 / 0.4 < 1).astype(np.uint8) * 255
         Image.fromarray(np.dstack([disc] * 4)).save(image)
     path = folder / "manifest.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -44,7 +44,11 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
         kept = _returned(prepared, working.source, start, held, held, given, reason=chosen.reason)
         refined = Mesh(working.carry(output.vertices), working.source.faces)
         return replace(
-            kept, steps=output.steps, loss_curve=output.loss_curve, iou_2d_refused=ruler.iou_2d(refined, camera)
+            kept,
+            steps=output.steps,
+            loss_curve=output.loss_curve,
+            iou_2d_refused=ruler.iou_2d(refined, camera),
+            risk=chosen.risk,
         )
     vertices = along(subject.mesh.vertices, output.vertices, chosen.share)
     mesh = Mesh(working.carry(vertices), working.source.faces)
@@ -58,6 +62,7 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
         loss_curve=output.loss_curve,
         steps=output.steps,
         share=chosen.share,
+        risk=chosen.risk,
     )
 
 

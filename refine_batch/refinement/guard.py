@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.refinement.risk import risk, signs
 
 # Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
 MAX_EXTENT_RATIO = 2.0
@@ -25,16 +26,22 @@ MAX_FLIPPED_SHARE = 0.25
 # Largest share of the surface whose faces may shrink to next to nothing: to this share of their area.
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
-# Shares of the path that are tried, the largest first.
-SHARES = (1.0, 0.75, 0.5)
+# How far to go along the path, and up to which share of the largest risk.
+SHARES = ((1.0, 0.4), (0.75, 0.6), (0.5, 1.0))
+# How the reason begins where only the estimate of the risk speaks against a mesh.
+PROBABLY_WORSE = "the shape has probably gained nothing"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """How far to go from the coarse (0) to the refined mesh (1), and, where not at all, why."""
+    """How far to go from the coarse (0) to the refined mesh (1), and, where not at all, why.
+
+    `risk` is the estimated probability that the refined mesh is worse; None where it was not estimated.
+    """
 
     share: float
     reason: str | None = None
+    risk: float | None = None
 
 
 def along(coarse: np.ndarray, refined: np.ndarray, share: float) -> np.ndarray:
@@ -62,25 +69,26 @@ def choose(
     """
     coarse = subject.mesh
     camera = output.cameras[0] if output.cameras else subject.camera
+    moved = iou_2d(coarse.vertices, camera)
+    estimated = risk(signs(coarse, output.vertices, subject.camera, camera, given, moved))
+    if estimated > config.guard_risk:
+        text = f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above --guard-risk "
+        return Choice(0.0, f"{text}{config.guard_risk:g}", estimated)
     reason = None
-    for share in shares(subject, output, config):
+    for share, limit in SHARES:
+        if estimated > limit * config.guard_risk:
+            continue
         vertices = along(coarse.vertices, output.vertices, share)
         reached = iou_2d(vertices, camera)
         if reached < given:
-            reason = reason or (
-                f"the silhouette agrees less with the mask than before: 2D IoU {given:.4f} → {reached:.4f}"
-            )
-            continue
-        found = implausible(coarse, Mesh(vertices, coarse.faces))
+            fallen = f"2D IoU {given:.4f} → {reached:.4f}"
+            found: str | None = f"the silhouette agrees less with the mask than before: {fallen}"
+        else:
+            found = implausible(coarse, Mesh(vertices, coarse.faces))
         if found is None:
-            return Choice(share)
+            return Choice(share, risk=estimated)
         reason = reason or found
-    return Choice(0.0, reason or "the shape has probably gained nothing")
-
-
-def shares(subject: PreparedInstance, output: MethodOutput, config: RefineConfig) -> Sequence[float]:
-    """Shares of the path to try, the largest first."""
-    return SHARES
+    return Choice(0.0, reason, estimated)
 
 
 def implausible(coarse: Mesh, refined: Mesh) -> str | None:
