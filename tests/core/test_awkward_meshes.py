@@ -83,8 +83,10 @@ def test_refined_or_refused_with_neighbours_unharmed(method):
         assert result.preparation is None
     [alone] = refine([instances[-1]], config)
     np.testing.assert_array_equal(results[-1].mesh.vertices, alone.mesh.vertices)
-    # None of these is so broken that it has to be refused.
-    assert [r.instance_id for r in results if r.status == "failed"] == []
+    # None of these is so broken that it has to be refused; what is not in the picture is.
+    unseen = [r for r in results if r.status == "failed"]
+    assert [r.instance_id for r in unseen] == ["behind the camera", "tiny"]
+    assert {r.error_kind for r in unseen} == {"camera_invalid"}
 
 
 @pytest.mark.parametrize("method", ["refine", "large-steps"])

@@ -106,9 +106,9 @@ def test_a_share_of_the_way_is_on_the_straight_line(box):
 CAMERA = Camera(30.0, 20.0, 2.0)
 
 
-def chosen(mesh: Mesh, refined: np.ndarray, iou, given: float, cameras=None) -> Choice:
+def chosen(mesh: Mesh, refined: np.ndarray, iou, given: float, cameras=None, limit: float = 1.0) -> Choice:
     instance = subject("it", mesh, mesh, CAMERA, 16)
-    return choose(instance, MethodOutput(refined, cameras=cameras), RefineConfig(guard_risk=1.0), iou, given)
+    return choose(instance, MethodOutput(refined, cameras=cameras), RefineConfig(guard_risk=limit), iou, given)
 
 
 def test_a_worse_silhouette_is_refused_with_both_values(box):
@@ -124,17 +124,41 @@ def test_as_far_as_the_silhouette_is_no_worse(box):
 
     def iou(vertices: np.ndarray, camera: Camera) -> float:
         asked.append(camera)
+        if np.array_equal(vertices, box.vertices):
+            return 0.8
         return 0.9 if np.ptp(vertices[:, 0]) < 1.3 else 0.5
 
     found = chosen(box, box.vertices * np.float32(1.4), iou, 0.8, (turned,))
-    assert found == Choice(0.5)
-    assert asked == [turned] * 3
-    assert chosen(box, box.vertices * np.float32(1.2), iou, 0.8) == Choice(1.0)
+    assert (found.share, found.reason) == (0.5, None)
+    # First the coarse mesh, by which the risk is judged.
+    assert asked == [turned] * len(asked)
+    assert chosen(box, box.vertices * np.float32(1.2), iou, 0.8).share == 1.0
     assert asked[-1] == CAMERA
 
 
 def test_the_first_objection_is_told(box):
-    """Against all of the way: a shape that no repair leaves."""
-    found = chosen(box, box.vertices * np.array([-1, 1, 1], np.float32), lambda vertices, camera: 1.0, 0.5)
+    """Against all of the way: a shape that no repair leaves; half of it is flat, and less agreed."""
+
+    def iou(vertices: np.ndarray, camera: Camera) -> float:
+        return (
+            0.6 if vertices[0, 0] * box.vertices[0, 0] < 0 else 0.5 if np.array_equal(vertices, box.vertices) else 0.4
+        )
+
+    found = chosen(box, box.vertices * np.array([-1.5, 1, 1], np.float32), iou, 0.5)
     assert found.share == 0.0
     assert "turned over" in found.reason
+
+
+def test_the_riskier_the_less_far(box):
+    """By the estimated risk's share of the largest: all of the way, three quarters, half, nothing."""
+    refined = box.vertices * np.array([1.2, 1.1, 1.0], np.float32)
+
+    def iou(vertices: np.ndarray, camera: Camera) -> float:
+        return 0.5 if np.array_equal(vertices, box.vertices) else 0.8
+
+    worst = chosen(box, refined, iou, 0.5).risk
+    shares = [chosen(box, refined, iou, 0.5, limit=worst / share).share for share in (0.3, 0.5, 0.9)]
+    assert shares == [1.0, 0.75, 0.5]
+    refused = chosen(box, refined, iou, 0.5, limit=worst / 1.1)
+    assert refused.share == 0.0
+    assert "above --guard-risk" in refused.reason

@@ -64,12 +64,26 @@ def test_a_camera_within_its_trust_may_explain_everything():
     assert "the camera alone explains the picture" in found.reason
     assert angle_between(found.cameras[0], CAMERA) < 2.0
     # One that is exact explains nothing.
-    assert verdict(seen(CHAIR, given=wrong, camera_error=CameraError())) == Verdict()
+    exact = verdict(seen(CHAIR, given=wrong, camera_error=CameraError()))
+    assert (exact.reason, exact.cameras) == (None, None)
 
 
 def test_a_shape_that_is_wrong_is_to_be_refined():
     wider = Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)
-    assert verdict(seen(wider)) == Verdict()
+    found = verdict(seen(wider))
+    assert (found.reason, found.cameras, found.doubtful) == (None, None, False)
+
+
+def test_a_camera_that_explains_more_is_trusted_less():
+    """A wrong shape by the true camera, and by one that is off: the latter's spread is widened, the former's is not."""
+    wider = Mesh(CHAIR.vertices * np.array([1.0, 0.9, 1.06]), CHAIR.faces)
+    off = replace(CAMERA, azimuth=CAMERA.azimuth - 5.0, distance=1.12 * CAMERA.distance)
+    exact, wrong = verdict(seen(wider)), verdict(seen(wider, given=off))
+    assert exact.looseness < 1.0 < wrong.looseness
+    prepared = seen(wider)
+    np.testing.assert_allclose(
+        prepared.loosened(2.0).subject.views[0].spread, 2 * np.array(prepared.subject.views[0].spread)
+    )
 
 
 @pytest.mark.parametrize("turn", [90.0, 180.0, -90.0])

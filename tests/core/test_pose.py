@@ -18,7 +18,9 @@ from refine_batch.dataset.synth import make_instance
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, PictureView
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.symmetry import find_plane
 from refine_batch.mesh.welding import weld
+from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods import camera_only
 from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement import camera_estimation as estimation
@@ -121,12 +123,12 @@ def test_of_opposite_views_the_one_from_above_is_taken():
 
 @pytest.mark.parametrize("number", [210, 218])
 def test_what_is_wrong_with_the_mesh_is_not_the_cameras(number):
-    """A free fit absorbs it, even begun at the true camera; where the shape moves too, less is left for the camera."""
+    """A camera moved with the shape is near the true one, which a free fit leaves even where it begins there."""
     made = make_instance(number)
     mask = made.image[..., 3] > 0
-    absorbed = fit_cameras(made.coarse, mask, [made.camera])[0].camera
-    found = estimate_camera(made.coarse, mask)
-    assert angle_between(found, made.camera) < min(5.0, angle_between(absorbed, made.camera))
+    working = WorkingMesh.of(made.coarse).mesh
+    found = estimate_camera(working, mask, plane=find_plane(working))
+    assert angle_between(found, made.camera) < 5.0
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared vertices", "flat shading"])
@@ -217,7 +219,7 @@ def test_a_camera_that_is_trusted_moves_less():
     """The more, the less; and of two numbers the one that is trusted less."""
     chair = subject("chair", CHAIR, CHAIR, TRUE, SIZE)
     moved = []
-    for degrees in (0.05, 0.5, 5.0):
+    for degrees in (0.05, 1.5, 5.0):
         spread = math.radians(degrees), math.radians(degrees), 0.1
         [found] = fit_alone(chair.seen_by([WRONG], spread))
         moved.append(angle_between(found, WRONG))
@@ -279,8 +281,10 @@ def test_a_camera_a_little_wrong_comes_nearer_to_the_true_one():
     assert result.camera_source == "corrected"
     assert angle_between(result.camera, TRUE) < 4.0
     assert angle_between(run(wrong, instance={"camera_error": CameraError()}).camera, wrong) == 0.0
-    # Before: the mesh as it came, seen by the camera that it came with.
-    assert result.before.iou_2d == pytest.approx(float(ious(CHAIR, mask_of(CHAIR, TRUE), [wrong])[0]), abs=0.01)
+    # Both at the camera that was used; what the given one gave is told besides.
+    true_mask = mask_of(CHAIR, TRUE)
+    assert result.iou_2d_given == pytest.approx(float(ious(CHAIR, true_mask, [wrong])[0]), abs=0.01)
+    assert result.before.iou_2d == pytest.approx(float(ious(CHAIR, true_mask, [result.camera])[0]), abs=0.01)
     assert result.after.iou_2d > 0.95
 
 
@@ -328,7 +332,7 @@ def test_each_view_has_a_camera_that_moves_on_its_own():
     from refine_batch.refinement.optimise import optimise
     from refine_batch.refinement.prepare import prepare
 
-    config = RefineConfig(method="large-steps", image_size=SIZE)
+    config = RefineConfig(method="large-steps", image_size=SIZE, guard=False)
     [found] = optimise([prepare(of_chair(TRUE, camera_error=exact, views=views), config)], config, torch.device("cpu"))
     first, second, third = found.output.cameras
     assert (first, second) == tuple(view.camera for view in found.prepared.subject.views[:2])

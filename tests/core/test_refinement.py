@@ -372,8 +372,8 @@ def test_what_a_guard_refuses_says_how_well_it_met_the_mask():
 
 def test_a_method_that_goes_too_far_is_followed_a_part_of_the_way():
     """Twice as wide is far too wide for a mask that is 1.4 times as wide; half of the way is about right."""
-    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * np.float32(1.45), SPHERE.faces), [CAMERA], SIZE)
-    [found] = refine([instance("a", mask=mask)], config("double", guard=True))
+    [mask] = hard_silhouettes(Mesh(SPHERE.vertices * np.float32(1.35), SPHERE.faces), [CAMERA], SIZE)
+    [found] = refine([instance("a", mask=mask)], config("double", guard=True, guard_risk=1.0))
     assert found.status == "refined"
     assert found.share == 0.5
     np.testing.assert_allclose(found.mesh.vertices, SPHERE.vertices * 1.5, rtol=1e-5)

@@ -218,7 +218,7 @@ def starlike(batch, config, device):
 
 
 @pytest.mark.parametrize("backs", ["shared", "own"])
-def test_a_double_sided_surface_is_judged_as_a_single_one(backs):
+def test_a_double_sided_surface_is_judged_as_a_single_one(backs, monkeypatch):
     """Its two sides' volumes cancel: as it is in the file, no volume of it would ever change too much."""
     ball = icosphere(3, 0.5)
     if backs == "shared":
@@ -226,7 +226,9 @@ def test_a_double_sided_surface_is_judged_as_a_single_one(backs):
     else:
         double = joined(ball, Mesh(ball.vertices, ball.faces[:, ::-1]))
     method = f"{__name__}:starlike"
-    # The mask is the star's own, lest it be kept for its silhouette.
+    # The mask is the star's own, lest it be kept for its silhouette; without the look before, to which a ball is no star.
+    monkeypatch.setattr(plausibility, "UNRELATED", 0.0)
+    monkeypatch.setattr(plausibility, "ELSEWHERE", 1.0)
     [star] = starlike([type("Subject", (), {"mesh": ball})], None, None)
     [mask] = hard_silhouettes(Mesh(star.vertices, ball.faces), [CAMERA], SIZE)
     single, both = (run(method, instance(mesh, mask=mask), guard=True) for mesh in (ball, double))
