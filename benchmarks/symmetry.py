@@ -58,6 +58,8 @@ def granted(plane: SymmetryPlane | None) -> bool:
 
 
 def study(name: str, instances: list[Instance]) -> None:
+    if not instances:
+        return
     planes = [plane_of(instance) for instance in instances]
     other = [i for i, plane in zip(instances, planes, strict=True) if not granted(plane)]
     found = [(*chamfer(i, "z"), chamfer(i, "auto")[1]) for i in other]
