@@ -20,7 +20,7 @@ from refine_batch.errors import UsageError
 from refine_batch.io import remote
 from refine_batch.io.retry import is_transient
 from refine_batch.io.storage import StorageError, StoreAwayError, failure, fetch, stamp
-from refine_batch.io.uri import normalise, parent, redact_uri, scheme
+from refine_batch.io.uri import file_of, normalise, parent, redact_uri, scheme
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class InputStamper:
         encoded = uris.dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
-        unique = encoded.dictionary.to_pylist()
+        unique = [file_of(uri) for uri in encoded.dictionary.to_pylist()]
         places = defaultdict(list)
         for at, uri in enumerate(unique):
             places[_place(uri)].append(at)
@@ -128,7 +128,7 @@ class InputStamper:
             listing = self._listings.setdefault(folder, _Listing(folder, self._endpoint))
             some = self._away.asked(folder, partial(listing.stamps, wanted))
             found.update(dict.fromkeys(wanted, AWAY) if isinstance(some, str) else some)
-        rest = [uri for uri in uris if uri not in found]
+        rest = [uri for uri in dict.fromkeys(uris) if uri not in found]
         found.update(zip(rest, pool.map(self._look, rest), strict=True))
         return [found[uri] for uri in uris]
 
