@@ -2,8 +2,8 @@
 
 `tar://START-END/SHARD#MEMBER` is bytes START to END of a shard that is not compressed.
 `parquet://GROUP.ROW/FILE#COLUMN` is a cell of a column of bytes (a struct's field after a dot): ROW of row group GROUP.
-After COLUMN a slash and a name may follow, for a file's kind to be told by. SHARD and FILE are URIs themselves, absolute
-or relative to the manifest's folder; MEMBER and the name are percent-encoded.
+After COLUMN a slash and a name may follow, for a file's kind to be told by. SHARD and FILE are URIs themselves,
+absolute or relative to the manifest's folder; MEMBER and the name are percent-encoded.
 """
 
 from __future__ import annotations
