@@ -50,6 +50,7 @@ class Assignment:
     s3_endpoint: str | None = None
     part_bytes: int = 32_000_000
     loaders: int = 8
+    max_pixels: int = 1 << 26
     threads: int = 1
     device: str = "auto"
     not_before: datetime | None = None
@@ -136,12 +137,13 @@ class Refiner:
 
 def load(task: Task, assignment: Assignment) -> Instance:
     """The instance of one row. Raises InstanceError."""
-    from refine_batch.dataset.load import load_instance
+    from refine_batch.dataset.load import Limits, load_instance
 
     problem = task.row.problem()
     if problem is not None:
         raise problem
-    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint)
+    limits = Limits(image_pixels=assignment.max_pixels)
+    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint, limits=limits)
 
 
 def _settled(task: Task, future: Future[Instance]) -> Instance | RefinedInstance:

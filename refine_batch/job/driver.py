@@ -73,8 +73,6 @@ def run(
     manifest = Manifest.open(manifest_uri, options.s3_endpoint)
     if manifest.ignored_columns:
         reporter.say(f"columns that mean nothing here are ignored: {', '.join(manifest.ignored_columns)}")
-    for note in manifest.notes:
-        reporter.say(note)
     rows = manifest.check_ids()
     rows = min(rows, options.limit) if options.limit else rows
     storage = Storage(normalise(output_uri), options.s3_endpoint)
@@ -171,6 +169,7 @@ class _Run:
                 s3_endpoint=self._options.s3_endpoint,
                 part_bytes=int(self._options.part_size * 1e6),
                 loaders=self._options.loaders,
+                max_pixels=self._options.max_pixels,
                 threads=max(1, int(request.cpus)),
                 device="auto" if request.gpus else "cpu",
                 not_before=self._index.newest,

@@ -90,6 +90,11 @@ class RunOptions(BaseModel):
     loaders: Count = Field(
         8, description="Threads per actor that load the next batch during this one, so that no GPU waits for storage."
     )
+    max_pixels: Count = Field(
+        1 << 26,
+        description="Pixels of the largest image that is read; a larger one fails its row. Reading takes 4 bytes a "
+        "pixel while it lasts, in each of the loaders: 8192 × 8192 is above what any camera tells a working image.",
+    )
     progress_interval: Positive = Field(
         5.0,
         description="Seconds between progress lines where there is no terminal: often enough to follow, seldom enough "
