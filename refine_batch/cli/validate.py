@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -105,6 +106,8 @@ def validate(
             out.print(found)
         if opened.ignored_columns:
             out.print(plain(f"columns that mean nothing here are ignored: {', '.join(opened.ignored_columns)}"))
+        for note in opened.notes:
+            out.print(plain(note), soft_wrap=True)
         good = f"all {rows} rows can be refined" if not bad else f"{len(bad)} of {rows} rows cannot be refined"
         out.print(good + ("" if deep or bad else "; --deep also reads their meshes and images"))
         if diagnosis:
@@ -150,7 +153,7 @@ def examine(
             missing = _missing_files(batch, stamper)
             content = readers.map(lambda row: _content(row, config, manifest.s3_endpoint), rows if deep else [])
             for i, row in enumerate(rows):
-                found = [("missing_file", f"{column}: there is no {uri}") for column, uri in missing.get(i, [])]
+                found = list(missing.get(i, []))
                 problem = row.problem()
                 if problem is not None:
                     found.append((str(problem.kind), problem.message))
@@ -163,18 +166,45 @@ def examine(
 
 
 def _missing_files(batch: pa.RecordBatch, stamper: InputStamper) -> dict[int, list[tuple[str, str]]]:
-    """By row of the batch: (column, redacted URI) of each file that is not there."""
+    """By row of the batch: the kind and the message of each file that a run could not read, without reading it."""
     from refine_batch.dataset.columns import URIS
-    from refine_batch.dataset.stamps import MISSING
-    from refine_batch.io.storage import redact
 
     missing: dict[int, list[tuple[str, str]]] = {}
     for column in URIS:
         uris = batch.column(column)
         for i, stamp in enumerate(stamper.stamps(uris).to_pylist()):
-            if stamp == MISSING:
-                missing.setdefault(i, []).append((column, redact(uris[i].as_py())))
+            found = None if stamp is None else _unreadable(uris[i].as_py(), stamp, stamper.s3_endpoint)
+            if found is not None:
+                missing.setdefault(i, []).append((found[0], f"{column}: {found[1]}"))
     return missing
+
+
+def _unreadable(uri: str, stamp: str, s3_endpoint: str | None) -> tuple[str, str] | None:
+    """Why a run could not read a file of this stamp; None where nothing says so, or the row's own check does."""
+    from refine_batch.dataset.stamps import AWAY, MISSING, UNREADABLE
+    from refine_batch.errors import ErrorKind, UsageError
+    from refine_batch.io import storage
+    from refine_batch.io.uri import is_local
+
+    shown = storage.redact(uri)
+    if stamp == MISSING:
+        return ErrorKind.MISSING_FILE, f"there is no {shown}"
+    if stamp == AWAY:
+        return ErrorKind.STORAGE, f"the store of {shown} does not answer"
+    try:
+        if stamp == UNREADABLE:
+            storage.stamp(uri, s3_endpoint=s3_endpoint)
+        elif not is_local(uri) or os.access(uri, os.R_OK):
+            return None
+        return ErrorKind.ACCESS_DENIED, f"{shown} may not be read"
+    except UsageError:
+        return None
+    except storage.NotAFileError as error:
+        return ErrorKind.MISSING_FILE, str(error)
+    except storage.AccessDeniedError as error:
+        return ErrorKind.ACCESS_DENIED, str(error)
+    except OSError as error:
+        return ErrorKind.STORAGE, storage.redact(str(error))
 
 
 def _content(row: ManifestRow, config: RefineConfig | None, s3_endpoint: str | None) -> list[tuple[str, str]]:

@@ -73,6 +73,8 @@ def run(
     manifest = Manifest.open(manifest_uri, options.s3_endpoint)
     if manifest.ignored_columns:
         reporter.say(f"columns that mean nothing here are ignored: {', '.join(manifest.ignored_columns)}")
+    for note in manifest.notes:
+        reporter.say(note)
     rows = manifest.check_ids()
     rows = min(rows, options.limit) if options.limit else rows
     storage = Storage(normalise(output_uri), options.s3_endpoint)

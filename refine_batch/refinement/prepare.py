@@ -72,10 +72,10 @@ def check(instance: Instance) -> None:
     instance.mesh.check(name)
     if instance.ground_truth is not None:
         instance.ground_truth.check(f"{name}, ground truth")
-    if instance.symmetry_axis not in (None, *get_args(SymmetryAxis)):
+    if instance.symmetry_axis not in (None, "auto", *get_args(SymmetryAxis)):
         raise InstanceError(
             ErrorKind.ROW_INVALID,
-            f"{name}: the symmetry axis is {instance.symmetry_axis!r}; it must be x, y, z or none",
+            f"{name}: the symmetry axis is {instance.symmetry_axis!r}; it must be x, y, z, none or auto",
         )
     if instance.image.ndim != 3 or instance.image.shape[2] != 3 or instance.image.dtype != np.uint8:
         raise InstanceError(

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from refine_batch.dataset.columns import RESULTS_MARK
+
 # Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
 SCHEMA_VERSION = 1
-_VERSION_KEY = b"refine_batch.schema_version"
+_VERSION_KEY = RESULTS_MARK
 
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
 # Figures of which a smaller value is better.

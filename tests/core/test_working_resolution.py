@@ -131,7 +131,7 @@ BAD = {
     ),
     "nan camera": ({"camera": Camera(math.nan, 0, 1)}, ErrorKind.CAMERA_INVALID, "azimuth is nan"),
     "camera at the origin": ({"camera": Camera(0, 0, 0)}, ErrorKind.CAMERA_INVALID, "distance is 0"),
-    "unknown axis": ({"symmetry_axis": "w"}, ErrorKind.ROW_INVALID, "'w'; it must be x, y, z or none"),
+    "unknown axis": ({"symmetry_axis": "w"}, ErrorKind.ROW_INVALID, "'w'; it must be x, y, z, none or auto"),
     "axis in capitals": ({"symmetry_axis": "Z"}, ErrorKind.ROW_INVALID, "'Z'"),
 }
 
