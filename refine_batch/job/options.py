@@ -60,8 +60,8 @@ class RunOptions(BaseModel):
     )
     address: str | None = Field(
         None,
-        description="Ray cluster: auto, HOST:PORT, or local for a private one. By default the running cluster, else a "
-        "local one.",
+        description="Ray cluster: auto, HOST:PORT, or local for a private one. By default RAY_ADDRESS, which a "
+        "submitted job has, else the cluster that `ray start` made this machine a node of, else a private one.",
     )
     max_failed_fraction: float = Field(
         0.1,
