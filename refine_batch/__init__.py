@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from refine_batch.cameras.camera import Camera, UnknownCamera
     from refine_batch.config import RefineConfig
     from refine_batch.instance import Figures, Instance, RefinedInstance
+    from refine_batch.io.write_like import write_like
     from refine_batch.mesh import Mesh
     from refine_batch.refinement.pipeline import refine
 
@@ -29,6 +30,7 @@ _LAZY = {
     "RefinedInstance": "refine_batch.instance",
     "UnknownCamera": "refine_batch.cameras.camera",
     "refine": "refine_batch.refinement.pipeline",
+    "write_like": "refine_batch.io.write_like",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "UnknownCamera",
     "UsageError",
     "refine",
+    "write_like",
 ]
 
 

@@ -12,6 +12,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.plane import SymmetryAxis
 
 Status = Literal["refined", "kept", "failed"]
+DepthKind = Literal["metric", "relative", "inverse"]
 CameraSource = Literal["given", "corrected", "estimated"]
 
 
@@ -45,7 +46,7 @@ class Depth:
     """
 
     values: np.ndarray
-    kind: Literal["metric", "relative", "inverse"] = "relative"
+    kind: DepthKind = "relative"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,8 @@ class Instance:
     camera
         None, or one of which something is unknown: it is estimated.
     symmetry_axis
-        Normal of the symmetry plane, or `none`; None where nobody said: the configuration decides.
+        Normal of the symmetry plane, `none`, or `auto` to look for it; None where nobody said: the configuration
+        decides.
     ground_truth
         Only ever used for the figures of merit.
     category
@@ -115,7 +117,7 @@ class Instance:
     image: np.ndarray
     mask: np.ndarray
     camera: Camera | UnknownCamera | None = None
-    symmetry_axis: SymmetryAxis | None = None
+    symmetry_axis: SymmetryAxis | Literal["auto"] | None = None
     ground_truth: Mesh | None = None
     category: str | None = None
     known: np.ndarray | None = None

@@ -1,7 +1,10 @@
 """Manifests of every format: what they become, and how a broken one is refused."""
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import math
 import pickle
 
@@ -11,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from result_rows import put as put_results
+from result_rows import result
 
 from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.dataset import readers
@@ -236,12 +241,12 @@ def test_semicolons_are_no_commas(folder):
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("instance_id", pa.array([146]), "column instance_id must hold text, not int64 (as a number"),
+        ("instance_id", pa.array([146.0]), "column instance_id must hold text, not double (or whole numbers)"),
         ("mesh_uri", pa.array([1.5]), "column mesh_uri must hold text, not double"),
         ("image_uri", pa.array([b"x"]), "column image_uri must hold text, not binary"),
         ("azimuth", pa.array([True]), "column azimuth must hold numbers, not bool"),
         ("elevation", pa.array([[1.0]]), "column elevation must hold numbers, not list"),
-        ("category", pa.array([3]), "column category must hold text"),
+        ("category", pa.array([3.5]), "column category must hold text"),
     ],
 )
 def test_a_mistyped_column(folder, column, values, said):
@@ -264,7 +269,7 @@ def test_numbers_are_not_guessed(folder, text):
     assert "column roll, row 1" in refusal(Manifest.open(uri).check_ids)
 
 
-@pytest.mark.parametrize("value", [146, True, ["a"], {"a": 1}])
+@pytest.mark.parametrize("value", [146.0, True, ["a"], {"a": 1}])
 def test_json_ids_must_be_text(folder, value):
     uri = put(folder, "m.jsonl", [ROW, ROW | {"instance_id": value}])
     assert "column instance_id, row 2:" in refusal(Manifest.open(uri).check_ids)
@@ -305,7 +310,12 @@ def test_no_rows(folder, kind):
         ("m.parquet", b"not parquet", "not a Parquet file"),
         ("m.parquet", b"", "not a Parquet file"),
         ("m.csv", b"", "is empty"),
-        ("m.csv", b"\xff\xfe\x00a", "not UTF-8"),
+        (
+            "m.csv",
+            "instance_id".encode("utf-16"),
+            "line 1, is not UTF-8 text: save it as UTF-8, perhaps with iconv -f UTF-16",
+        ),
+        ("m.jsonl", b'{}\n{"instance_id": "Stra\xdfe"}', 'line 2, is not UTF-8 text (\'"instance_id": "Straße"}\')'),
         ("m.jsonl", b'[{"instance_id": "a"}]', "line 1: one JSON object per line"),
         ("m.jsonl", b"{", "line 1, is not JSON"),
         ("m.txt", b"hello", "a manifest is a .parquet, .csv or .jsonl file"),
@@ -325,7 +335,10 @@ HEADER = "instance_id,mesh_uri,image_uri,azimuth,elevation,distance\n"
     [
         ("a,b,c,1,2\n", "5 fields where the header has 6"),
         ("a,b,c,1,2,3,4\n", "7 fields where the header has 6"),
-        ("a\xff,b,c,1,2,3\n", "UTF8"),
+        (
+            "a\xff,b,c,1,2,3\n",
+            "line 3, is not UTF-8 text ('aÿ,b,c,1,2,3'): save it as UTF-8, perhaps with iconv -f WINDOWS-1252",
+        ),
         pytest.param(
             *("a\xff,b,c,1,2\n", "Expected 6 columns"),
             marks=pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
@@ -485,3 +498,84 @@ def test_memory_does_not_grow_with_the_manifest(folder, monkeypatch, kind):
         peak = max(peak, pa.total_allocated_bytes() - before)
     assert count == 60_000
     assert peak < 10 << 20  # all rows: 18 MB and more
+
+
+PACKED = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: pa.compress(data, "zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_compressed_text_is_read(storage, kind, packed):
+    rows = [ROW | {"instance_id": f"{n:04}"} for n in range(3000)]
+    plain = put(storage, f"plain.{kind}", rows)
+    storage.write(f"m.{kind}.{packed}", PACKED[packed](storage.read(f"plain.{kind}")))
+    assert read(storage.path_of(f"m.{kind}.{packed}"), storage) == read(plain, storage)
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_compressed_text_that_is_damaged(folder, kind, packed):
+    put(folder, f"plain.{kind}", [ROW | {"instance_id": f"{n:04}"} for n in range(3000)])
+    whole = PACKED[packed](folder.read(f"plain.{kind}"))
+    for data in (whole[: len(whole) // 2], b"text", whole[:40] + b"torn" + whole[44:]):
+        folder.write(f"m.{kind}.{packed}", data)
+        uri = folder.path_of(f"m.{kind}.{packed}")
+        assert f"m.{kind}.{packed}" in refusal(lambda uri=uri: Manifest.open(uri).check_ids())
+    folder.write("m.parquet.gz", whole)
+    assert ".csv and .jsonl may be compressed" in refusal(lambda: Manifest.open(folder.path_of("m.parquet.gz")))
+
+
+@pytest.mark.parametrize(("kind", "said"), [("parquet", "int64"), ("jsonl", "whole numbers")])
+def test_whole_numbers_are_ids_as_their_decimal_text(folder, kind, said):
+    rows = [ROW | {"instance_id": n, "category": n + 1} for n in (146, -1, 2**53 + 1)]
+    folder.write("x", b"")
+    uri = put(folder, f"m.{kind}", rows)
+    assert [(row.instance_id, row.category) for row in read(uri, folder)] == [
+        ("146", "147"),
+        ("-1", "0"),
+        ("9007199254740993", "9007199254740994"),
+    ]
+    notes = [note.partition(",")[0] for note in Manifest.open(uri).notes]
+    assert notes == [f"column {name} holds {said}" for name in ("instance_id", "category")]
+    assert Manifest.open(put(folder, f"text.{kind}", [ROW])).notes == ()
+
+
+def test_an_id_as_text_and_as_a_number_is_the_same(folder):
+    uri = put(folder, "m.jsonl", [ROW | {"instance_id": 7}, ROW | {"instance_id": "7"}])
+    assert "instance_id '7' stands in rows 1 and 2" in refusal(Manifest.open(uri).check_ids)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_axes_are_read_as_people_write_them(folder, kind):
+    written = {"X": "x", "Z ": "z", " None": "none", "AUTO": "auto", "y": "y", "": None, " Q": " Q"}
+    uri = put(folder, f"m.{kind}", [ROW | {"instance_id": repr(a), "symmetry_axis": a} for a in written])
+    rows = read(uri, folder)
+    assert [row.axis() for row in rows] == list(written.values())
+    problems = [row.problem() for row in rows]
+    assert problems[:-1] == [None] * 6
+    assert "symmetry_axis is ' Q'; it must be x, y, z, none or auto" in str(problems[-1])
+
+
+def test_results_within_the_folder_of_their_manifest_are_not_read_as_one(storage):
+    part = [result("a", mesh_uri="/m.obj"), result("b")]
+    put(storage, "rows/m.parquet", [ROW | {"instance_id": n} for n in "ab"])
+    put_results(storage.child("out"), part)
+    put_results(storage.child("trial/2"), part)
+    put(storage, "results/part-of-a-manifest.parquet", [ROW | {"instance_id": "c"}])
+    manifest = Manifest.open(storage.uri, storage.s3_endpoint)
+    assert manifest.check_ids() == 3
+    [note] = manifest.notes
+    assert note.startswith(
+        "2 files of results lie in the manifest's folder and are not taken for its own: out/results/"
+    )
+    before = manifest.fingerprint()
+    put_results(storage.child("out"), [result("c", 1)])
+    assert Manifest.open(storage.uri, storage.s3_endpoint).fingerprint() == before
+    assert "holds results, and no manifest" in refusal(
+        lambda: Manifest.open(storage.path_of("out"), storage.s3_endpoint)
+    )

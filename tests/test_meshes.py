@@ -394,3 +394,10 @@ def test_stl_corners_merge_by_first_appearance():
 def test_a_binary_stl_that_begins_with_solid_is_still_binary():
     data = trimesh.creation.box().export(file_type="stl")
     assert len(parse_mesh(b"solid" + data[5:], f"{URI}.stl").faces) == 12
+
+
+@pytest.mark.parametrize(
+    "name", ["/data/set#2/a?x=1.obj", "/data/a#1.obj", "s3://bucket/a#1.OBJ", "http://h/a.obj?x=b.ply#c"]
+)
+def test_a_name_tells_the_format_whatever_marks_it_holds(name):
+    assert mesh_format(b"v 0 0 0\n", name) == "obj"

@@ -1,6 +1,7 @@
 """The synthetic dataset: real solids, pictures that fit them, coarse meshes that are wrong by as much as real ones."""
 
 import csv
+import hashlib
 import io
 from collections import Counter
 
@@ -9,8 +10,12 @@ import pytest
 from scipy.spatial import cKDTree
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.dataset.synth import make_instance, write_dataset
+from refine_batch.config import RefineConfig
+from refine_batch.dataset.load import load_instance
+from refine_batch.dataset.manifest import Manifest, ManifestRow
+from refine_batch.dataset.synth import SynthOptions, make_instance, write_dataset
 from refine_batch.dataset.synth.families import ASYMMETRIC, FAMILIES
+from refine_batch.dataset.synth.hints import surface
 from refine_batch.dataset.synth.solids import union
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.iou_2d import mask_iou
@@ -150,3 +155,75 @@ def test_written_files_read_back_and_a_longer_dataset_begins_with_the_shorter(tm
 def test_an_empty_dataset_is_a_manifest_of_no_rows(tmp_path):
     write_dataset(tmp_path, 0)
     assert len((tmp_path / "manifest.csv").read_text().splitlines()) == 1
+
+
+def digest(folder) -> str:
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            found.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+ALL = SynthOptions(views=4, soft_masks=True, occluders=True, cut=True, depth=True, normals=True)
+
+
+def test_what_is_asked_for_besides_leaves_shapes_and_first_views_as_they_are(tmp_path):
+    write_dataset(tmp_path / "plain", 2, seed=5, image_size=64)
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [
+        "ground_truth", "images", "manifest.csv", "meshes",
+    ]  # fmt: skip
+    write_dataset(tmp_path / "all", 2, seed=5, image_size=64, options=ALL)
+    for folder in ("meshes", "ground_truth"):
+        assert digest(tmp_path / "plain" / folder) == digest(tmp_path / "all" / folder)
+    write_dataset(tmp_path / "again", 2, seed=5, image_size=64, options=ALL)
+    assert digest(tmp_path / "all") == digest(tmp_path / "again")
+    plain, harder = (make_instance(1, seed=5, image_size=64, options=o) for o in (SynthOptions(), ALL))
+    angles = [(x.camera.azimuth, x.camera.elevation, x.camera.distance) for x in (plain, harder)]
+    assert angles[0] == angles[1]
+
+
+def test_the_manifest_names_everything_and_it_loads(tmp_path):
+    manifest = Manifest.open(write_dataset(tmp_path, 3, seed=5, image_size=64, options=ALL))
+    assert manifest.check_ids() == 3
+    assert manifest.ignored_columns == ()
+    config = RefineConfig(image_size=64)
+    for batch in manifest.batches():
+        for i in range(batch.num_rows):
+            instance = load_instance(ManifestRow.from_batch(batch, i), config)
+            true = make_instance(i, seed=5, image_size=64, options=ALL)
+            assert instance.notes == ()
+            assert len(instance.views) == 3
+            for view, taken in zip((instance, *instance.views), true.pictures, strict=True):
+                assert view.camera == taken.camera
+                silhouette = hard_silhouettes(true.ground_truth, [taken.camera], 64)[0]
+                agree = mask_iou((view.mask >= 0.5) & view.known, silhouette & view.known)
+                assert agree > 0.9
+                assert not view.known[taken.ignore].any()
+                depth, normals = surface(true.ground_truth, taken.camera, 64)
+                both = np.isfinite(depth) & np.isfinite(view.depth.values)
+                assert np.corrcoef(depth[both], view.depth.values[both])[0, 1] > 0.9
+                both = np.isfinite(normals).all(axis=2) & np.isfinite(view.normals).all(axis=2)
+                cosine = (normals * view.normals).sum(axis=2)[both]
+                assert 5 < np.degrees(np.arccos(np.clip(cosine, -1, 1))).mean() < 16
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_frames_cut_and_occluders_hide_a_share(index):
+    cut = make_instance(index, seed=4, image_size=96, options=SynthOptions(cut=True))
+    mask = cut.image[..., 3] > 0
+    assert mask[[0, -1]].any() or mask[:, [0, -1]].any()
+    whole = (make_instance(index, seed=4, image_size=96).image[..., 3] > 0).sum()
+    assert 0.6 < mask.sum() / whole < 0.95
+    [hidden] = make_instance(index, seed=4, image_size=96, options=SynthOptions(occluders=True)).pictures
+    assert 0.6 < (hidden.image[..., 3] > 0).sum() / whole < 0.9
+    assert not (hidden.image[hidden.ignore][:, 3] > 0).any()
+
+
+def test_soft_masks_are_covered_shares(instances):
+    for i in range(4):
+        soft = make_instance(i, seed=3, image_size=96, options=SynthOptions(soft_masks=True)).image[..., 3] / 255
+        hard = instances[i].image[..., 3] > 0
+        assert len(np.unique(soft)) > 10
+        assert soft.sum() == pytest.approx(hard.sum(), rel=0.1)
+        assert mask_iou(soft >= 0.5, hard) > 0.9

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from refine_batch.dataset.layouts.build import Built
 
 # Said here again, so that `--help` need not import the layouts.
-_LAYOUTS = ("folder", "pix3d", "r2n2", "transforms", "colmap", "turntable", "posed")
+_LAYOUTS = ("folder", "pix3d", "r2n2", "transforms", "colmap", "turntable", "posed", "webdataset", "huggingface")
 _CONVENTIONS = ("look-at", "opencv", "colmap", "opengl", "pytorch3d")
 _FRAMES = ("same", "shapenet-v1", "shapenet-v2", "pix3d", "y-up")
 _COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (127, 127, 127)}
@@ -207,6 +207,8 @@ def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **opti
     transforms  Blender's, NeRF's or nerfstudio's transforms.json, one object each
     colmap      COLMAP's reconstructions, one object each
     turntable   pictures from known directions, as multi-view diffusion writes them
+    webdataset  tar shards of samples, read in place
+    huggingface Parquet with meshes and pictures as bytes, read in place
     pix3d       Pix3D, as its archive unpacks
     r2n2        the ShapeNet renderings of Choy et al.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any, cast
 
 import click
@@ -10,6 +9,7 @@ import click
 from refine_batch.cli.configuration import as_yaml, build
 from refine_batch.cli.group import Command
 from refine_batch.cli.options import model_options
+from refine_batch.cli.run import leave
 from refine_batch.config import RefineConfig
 from refine_batch.job.options import RunOptions
 from refine_batch.nightly.options import NightlyOptions
@@ -77,5 +77,4 @@ def nightly(
         click.echo(night.summary.model_dump_json(indent=2) if night.summary else night.record.to_json())
     elif night.summary is not None:
         click.echo(night.summary.text())
-    sys.stdout.flush()
-    raise click.exceptions.Exit(night.exit_status)
+    leave(night.abandoned, night.exit_status)

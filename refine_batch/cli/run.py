@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
@@ -78,8 +78,16 @@ def run(
         click.echo(outcome.record.to_json())
     else:
         summarise(outcome.record)
+    leave(outcome.abandoned, outcome.exit_status)
+
+
+def leave(abandoned: bool, exit_status: int) -> NoReturn:
+    """End the process; at once where a Ray that is lost would keep it, and have the last word."""
     sys.stdout.flush()
-    raise click.exceptions.Exit(outcome.exit_status)
+    sys.stderr.flush()
+    if abandoned:
+        os._exit(exit_status)
+    raise click.exceptions.Exit(exit_status)
 
 
 def check(config: RefineConfig, output: str) -> None:
@@ -135,9 +143,10 @@ def summarise(record: RunRecord) -> None:
             before_after = [figure(name, values["before"]), figure(name, values["after"])]
             figures.add_row(figure_name(name), *before_after, str(values["count"]))
         out.print(figures)
-    if record.message:
-        say(f"{record.message[0].upper()}{record.message[1:]}.")
     if record.not_in_manifest:
         say(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names.")
     if done or record.skipped:
         say(f"Results: {record.output}/results (refine-batch status {record.output})")
+    # Last, where a person looks first.
+    if record.message:
+        say(f"{record.message[0].upper()}{record.message[1:]}.")

@@ -23,6 +23,11 @@ URIS = (
 )  # fmt: skip
 # Further views, as the JSON text of a list of objects, however the manifest wrote them.
 VIEWS = "views"
+# What tells a file of results, which has these columns too, from a manifest.
+RESULTS_MARK = b"refine_batch.schema_version"
+# Text that may be kept as whole numbers.
+WHOLE_NUMBERS = ("instance_id", "category")
+SYMMETRY_AXES = ("x", "y", "z", "none", "auto")
 # The camera's columns may hold nulls but must be there: a manifest whose "azimut" is misspelt must not run as one
 # whose cameras are unknown.
 REQUIRED = ("instance_id", "mesh_uri", "image_uri", *CAMERA)
@@ -76,11 +81,13 @@ def check_type(name: str, dtype: pa.DataType, where: str) -> None:
     number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
     if pa.types.is_null(dtype) or text or (number and name in NUMBERS):
         return
+    if name in WHOLE_NUMBERS and pa.types.is_integer(dtype):
+        return
     if name in LISTS or name == VIEWS:
         check_list_type(name, dtype, where, views=name == VIEWS)
         return
     wanted = "numbers" if name in NUMBERS else "text"
-    why = " (as a number it would have lost its leading zeros)" if name == "instance_id" and number else ""
+    why = " (or whole numbers)" if name == "instance_id" and number else ""
     raise UsageError(f"{where}: column {name} must hold {wanted}, not {dtype}{why}")
 
 
@@ -96,10 +103,26 @@ def coerce(name: str, array: pa.Array, first_row: int, where: str) -> pa.Array:
         return views_as_text(array)
     if name not in NUMBERS:
         text = array.cast(pa.string())
+        if name == "symmetry_axis":
+            plain = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+            text = pc.if_else(pc.is_in(plain, pa.array(SYMMETRY_AXES)), plain, text)
         return text if name == "instance_id" else _empty_to_null(text)
     if pa.types.is_null(array.type) or not _is_text(array.type):
         return array.cast(pa.float64(), safe=False)
     return _parse_numbers(name, array.cast(pa.string()), first_row, where)
+
+
+def whole_number_text(value: object) -> object:
+    """A whole number of a JSON file as its decimal text; anything else as it is."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def taken_as_text(name: str, kind: str) -> str:
+    """What to say once of a column of whole numbers."""
+    return (
+        f"column {name} holds {kind}, taken as their decimal text; zeros in front, if there were any, were lost when "
+        "the manifest was written"
+    )
 
 
 def _check_text(name: str, array: pa.Array, first_row: int, where: str) -> None:

@@ -14,7 +14,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance, PictureView
 from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
-from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, parse_mesh
+from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, MeshFile, read_mesh
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
 from refine_batch.io.uri import parent
 from refine_batch.mesh import Mesh
@@ -64,10 +64,12 @@ def load_instance(
         raise problem
     config = config or RefineConfig()
     files = Files(row, s3_endpoint, limits)
-    mesh = files.mesh("mesh_uri")
+    coarse = files.mesh_file("mesh_uri")
+    mesh = coarse.mesh
     centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2.0
     picture = load_picture(row, files, config.image_size, config.picture, centre)
     assert picture.image is not None  # row.problem() has seen to its URI
+    views = [_view(view, f"views[{i}]", files, config, centre) for i, view in enumerate(_views(row, files))]
     return Instance(
         instance_id=row.instance_id,
         mesh=mesh,
@@ -79,7 +81,14 @@ def load_instance(
         symmetry_axis=cast(SymmetryAxis | None, row.axis()),
         ground_truth=files.mesh("ground_truth_uri") if row.ground_truth_uri else None,
         category=row.category,
-        views=tuple(_view(view, f"views[{i}]", files, config, centre) for i, view in enumerate(_views(row, files))),
+        depth=picture.depth,
+        normals=picture.normals,
+        views=tuple(view for view, _ in views),
+        notes=(
+            *(f"mesh_uri: {note}" for note in coarse.notes),
+            *picture.notes,
+            *(note for _, notes in views for note in notes),
+        ),
     )
 
 
@@ -99,7 +108,10 @@ def _views(row: ManifestRow, files: Files) -> tuple[ViewRow, ...]:
     return listed
 
 
-def _view(view: ViewRow, name: str, files: Files, config: RefineConfig, centre: np.ndarray) -> PictureView:
+def _view(
+    view: ViewRow, name: str, files: Files, config: RefineConfig, centre: np.ndarray
+) -> tuple[PictureView, tuple[str, ...]]:
+    """The view, and what was left out of it."""
     view = replace(view, up_axis=view.up_axis or files.row.up_axis)
     own = replace(files, row=view, prefix=f"{name}.")
     try:
@@ -107,14 +119,17 @@ def _view(view: ViewRow, name: str, files: Files, config: RefineConfig, centre: 
     except InstanceError as error:
         raise InstanceError(error.kind, f"{name}: {error.message}") from error
     assert isinstance(picture.camera, Camera)  # view.problem() has seen to it
-    return PictureView(
+    found = PictureView(
         mask=picture.mask,
         camera=picture.camera,
         known=picture.known,
         camera_error=picture_camera_error(view),
         weight=1.0 if view.weight is None else view.weight,
         image=picture.image,
+        depth=picture.depth,
+        normals=picture.normals,
     )
+    return found, picture.notes
 
 
 @dataclass(frozen=True)
@@ -131,8 +146,12 @@ class Files:
         return redact(getattr(self.row, column) or "")
 
     def mesh(self, column: str) -> Mesh:
+        return self.mesh_file(column).mesh
+
+    def mesh_file(self, column: str) -> MeshFile:
+        """The column's mesh, and what of its file was left out."""
         data = self.fetch(column, self.limits.mesh_bytes, ErrorKind.MESH_TOO_LARGE)
-        return parse_mesh(
+        return read_mesh(
             data,
             self.name(column),
             max_faces=self.limits.faces,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -10,9 +12,11 @@ from pathlib import PurePosixPath
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from refine_batch.dataset.columns import LISTS, MANIFEST_SCHEMA, NUMBERS, URIS, VIEWS, absolute, ignored
+from refine_batch.dataset.columns import LISTS, MANIFEST_SCHEMA, NUMBERS, RESULTS_MARK, URIS, VIEWS, absolute, ignored
 from refine_batch.dataset.hashing import hash_text
+from refine_batch.dataset.packed import bare_name
 from refine_batch.dataset.readers import CsvReader, JsonLinesReader, ParquetReader
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.views import resolve_views
@@ -27,6 +31,10 @@ _FORMATS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"} | dict.fromk
 )
 
 
+# How the files of an output are called.
+_RESULT = re.compile(r"(^|/)results/(part|stack)-[^/]*\.parquet$")
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A manifest that exists, can be read and has the columns it needs. Pickles; holds no rows.
@@ -39,11 +47,14 @@ class Manifest:
         What relative URIs are relative to.
     ignored_columns
         Names the manifest has and this project does not know.
+    notes
+        What else a log should say once of how it is understood.
     """
 
     uri: str
     folder: str
     ignored_columns: tuple[str, ...]
+    notes: tuple[str, ...]
     reader: ParquetReader | CsvReader | JsonLinesReader
     s3_endpoint: str | None = None
 
@@ -61,7 +72,7 @@ class Manifest:
         """
         try:
             uri = normalise(uri)
-            files = _files(uri, s3_endpoint)
+            files, own = _files(uri, s3_endpoint)
             folder = parent(uri) if files is None else uri
             storage = Storage(folder, s3_endpoint)
             if files is not None:
@@ -70,7 +81,8 @@ class Manifest:
             else:
                 reader = _reader(storage, uri.rpartition("/")[2], uri)
             reader.check()
-            return cls(uri, folder, ignored(reader.columns), reader, s3_endpoint)
+            notes = [*reader.notes(), *([_left_out(own)] if own else [])]
+            return cls(uri, folder, ignored(reader.columns), tuple(notes), reader, s3_endpoint)
         except (StorageError, FileNotFoundError) as error:
             shown = error.strerror if isinstance(error, FileNotFoundError) else str(error)
             raise UsageError(f"the manifest {redact_uri(uri)} cannot be read: {shown}") from error
@@ -148,7 +160,7 @@ class Manifest:
     def fingerprint(self) -> str:
         """32 hex digits that change when the manifest's files do (ETag, or size and time)."""
         digest = hashlib.blake2b(digest_size=16)
-        files = _files(self.uri, self.s3_endpoint)
+        files, _ = _files(self.uri, self.s3_endpoint)
         if files is None:
             files = [_stored(self.uri, stamp(self.uri, s3_endpoint=self.s3_endpoint))]
         for file in files:
@@ -160,18 +172,19 @@ def _stored(uri: str, identity: Stamp) -> StoredFile:
     return StoredFile(f"{uri}\n{identity}", identity.size or 0, None, identity.etag)
 
 
-def _files(uri: str, s3_endpoint: str | None) -> list[StoredFile] | None:
-    """The Parquet files of a folder; None where the URI is a file."""
+def _files(uri: str, s3_endpoint: str | None) -> tuple[list[StoredFile] | None, list[StoredFile]]:
+    """The Parquet files of a folder, and those left out because they are results; None where the URI is a file."""
     try:
         stamp(uri, s3_endpoint=s3_endpoint)
-        return None
+        return None, []
     except FileNotFoundError:
         missing = True
     except StorageError:
         if not is_local(uri):
             raise
         missing = False
-    files = Storage(uri, s3_endpoint).list()
+    storage = Storage(uri, s3_endpoint)
+    files = storage.list()
     if missing and not files:
         raise FileNotFoundError(2, "there is no such file or folder", redact_uri(uri))
     visible = [f for f in files if not any(s.startswith(("_", ".")) for s in f.path.split("/"))]
@@ -180,11 +193,40 @@ def _files(uri: str, s3_endpoint: str | None) -> list[StoredFile] | None:
         raise UsageError(
             f"the folder {redact_uri(uri)} holds no Parquet files; give a manifest file, or a folder of them"
         )
-    return parquet
+    own = _results(storage, parquet)
+    manifest = [f for f in parquet if f not in own]
+    if not manifest:
+        raise UsageError(f"the folder {redact_uri(uri)} holds results, and no manifest; give the one they were made of")
+    return manifest, sorted(own, key=lambda f: f.path)
+
+
+def _results(storage: Storage, files: list[StoredFile]) -> set[StoredFile]:
+    """Those that a run has written: an output may lie in the folder of its own manifest."""
+    folders: dict[str, list[StoredFile]] = defaultdict(list)
+    for file in files:
+        if _RESULT.search(file.path):
+            folders[file.path.rpartition("/")[0]].append(file)
+    return {file for some in folders.values() if _is_result(storage, some[0]) for file in some}
+
+
+def _is_result(storage: Storage, file: StoredFile) -> bool:
+    try:
+        with storage.open(file.path, size=file.size, buffer=0) as stream:
+            return RESULTS_MARK in (pq.read_metadata(stream).metadata or {})
+    except pa.ArrowException:
+        return False  # damaged, or something else of this name: whoever reads it will say so
+
+
+def _left_out(own: list[StoredFile]) -> str:
+    count = f"{len(own)} files" if len(own) > 1 else "1 file"
+    return f"{count} of results lie in the manifest's folder and are not taken for its own: {own[0].path}" + (
+        ", …" if len(own) > 1 else ""
+    )
 
 
 def _format(name: str) -> str | None:
-    return _FORMATS.get(PurePosixPath(name).suffix.lower())
+    kind = _FORMATS.get(PurePosixPath(bare_name(name)).suffix.lower())
+    return kind if name == bare_name(name) or kind in ("csv", "jsonl") else None
 
 
 def _reader(storage: Storage, name: str, uri: str) -> ParquetReader | CsvReader | JsonLinesReader:
@@ -195,7 +237,10 @@ def _reader(storage: Storage, name: str, uri: str) -> ParquetReader | CsvReader 
         return CsvReader(storage, name)
     if kind == "jsonl":
         return JsonLinesReader(storage, name)
-    raise UsageError(f"{redact_uri(uri)}: a manifest is a .parquet, .csv or .jsonl file, or a folder of .parquet files")
+    raise UsageError(
+        f"{redact_uri(uri)}: a manifest is a .parquet, .csv or .jsonl file, or a folder of .parquet files; "
+        ".csv and .jsonl may be compressed, as .gz, .bz2, .xz or .zst"
+    )
 
 
 def _sniff(storage: Storage, name: str) -> str | None:

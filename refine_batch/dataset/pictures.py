@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,17 @@ from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.config import PictureOptions
 from refine_batch.dataset.picture_row import PictureRow, picture_camera
 from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.instance import Depth, DepthKind
 from refine_batch.io.ground import object_on_ground
+from refine_batch.io.hints import (
+    HintError,
+    check_depth,
+    check_normals,
+    depth_in,
+    normals_in,
+    parse_depth,
+    parse_normals,
+)
 from refine_batch.io.images import Decoded, decode
 from refine_batch.io.masks import Levels, alpha_levels, mask_levels
 from refine_batch.io.pictures import ALPHA_HIDES_NOTHING, NO_ALPHA, same_size
@@ -38,6 +48,8 @@ class LoadedPicture:
         False behind what is ignored, on borders between labels, and where the silhouette reaches the picture's edge.
     frame
         Where the picture lies in the square.
+    depth, normals
+        As in `PictureView`; None where there are none, or `notes` say why they are left out.
     """
 
     image: np.ndarray | None
@@ -45,6 +57,9 @@ class LoadedPicture:
     known: np.ndarray
     camera: Camera | UnknownCamera
     frame: Frame
+    depth: Depth | None = None
+    normals: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
 
 def whole_picture(row: PictureRow, files: Files, options: PictureOptions) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +120,9 @@ def load_picture(
         known &= ~_ignored(files, size, frame)
     name = files.name("mask_uri" if source == "mask" else "image_uri")
     check_mask(share, known, frame.box, name)
-    return LoadedPicture(colours, share, known & known_pixels(share, frame.box), camera, frame)
+    known &= known_pixels(share, frame.box)
+    loaded = LoadedPicture(colours, share, known, camera, frame)
+    return _with_hints(loaded, row, files, size) if row.depth_uri or row.normals_uri else loaded
 
 
 def _source(row: PictureRow, files: Files, options: PictureOptions) -> str:
@@ -188,6 +205,52 @@ def _check_levels(levels: Levels, share: np.ndarray, frame: Frame, files: Files,
             f"{files.name(column)}: the {what} reaches {levels.highest:.0%} of full scale, and only what is above "
             f"{threshold:.0%} counts as the object (--mask-threshold)",
         )
+
+
+def _with_hints(picture: LoadedPicture, row: PictureRow, files: Files, size: tuple[int, int]) -> LoadedPicture:
+    """The picture with its depth and normals; one that cannot be meant is left out, and a note says why."""
+    on = (picture.mask >= 0.5) & picture.known
+    notes: list[str] = []
+    depth = normals = None
+    limits = files.limits
+    for column in ("depth_uri", "normals_uri"):
+        if not getattr(row, column):
+            continue
+        data = files.fetch(column, limits.image_bytes, ErrorKind.IMAGE_TOO_LARGE)
+        try:
+            if column == "depth_uri":
+                depth = _depth(data, row, files, picture.frame, on, size)
+            else:
+                axes = row.normals_axes or "opengl"
+                found = parse_normals(data, files.name(column), axes=axes, max_pixels=limits.image_pixels)
+                _same_shape(found, size)
+                normals = normals_in(picture.frame, found)
+                check_normals(normals, on, picture.known)
+        except HintError as error:
+            notes.append(f"{files.prefix}{column} left out: {files.name(column)}: {error}")
+            if column == "normals_uri":
+                normals = None
+    return replace(picture, depth=depth, normals=normals, notes=tuple(notes))
+
+
+def _depth(data: bytes, row: PictureRow, files: Files, frame: Frame, on: np.ndarray, size: tuple[int, int]) -> Depth:
+    """Raises HintError."""
+    kind = row.depth_kind or "relative"
+    if kind == "metric" and row.depth_scale is None and not data.startswith(b"\x93NUMPY"):
+        raise HintError("metric depth from a picture needs depth_scale, the object units of one of its levels")
+    scale = row.depth_scale or 1.0
+    values = parse_depth(data, files.name("depth_uri"), scale=scale, max_pixels=files.limits.image_pixels)
+    _same_shape(values, size)
+    values = depth_in(frame, values)
+    check_depth(values, on, kind)
+    return Depth(values, cast(DepthKind, kind))
+
+
+def _same_shape(hint: np.ndarray, size: tuple[int, int]) -> None:
+    """Raise HintError unless the hint's sides are in the picture's ratio; it may have fewer pixels, or more."""
+    height, width = hint.shape[:2]
+    if abs(width * size[1] - height * size[0]) > 1.5 * max(size):
+        raise HintError(f"it is {width}×{height} pixels, its picture {size[0]}×{size[1]}; their shapes differ")
 
 
 def _ignored(files: Files, size: tuple[int, int], frame: Frame) -> np.ndarray:

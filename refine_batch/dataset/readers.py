@@ -24,12 +24,16 @@ from refine_batch.dataset.columns import (
     MANIFEST_SCHEMA,
     NUMBERS,
     VIEWS,
+    WHOLE_NUMBERS,
     check_names,
     check_type,
     coerce,
     parse_number,
+    taken_as_text,
+    whole_number_text,
 )
 from refine_batch.dataset.nested import parse_list, view_text
+from refine_batch.dataset.packed import not_utf8, open_text
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.io.uri import redact, redact_uri
@@ -46,6 +50,8 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError)
 class Reader(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
+
+    def notes(self) -> list[str]: ...
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]: ...
 
@@ -67,6 +73,13 @@ class ParquetReader:
         for path, size in self.files:
             with self._opened(path, size):
                 pass
+
+    def notes(self) -> list[str]:
+        """What was understood in a way that the reader of a log should know."""
+        with self._opened(*self.files[0]) as file:
+            kinds = {f.name: f.type for f in file.schema_arrow if f.name in WHOLE_NUMBERS}
+        whole = [name for name, kind in kinds.items() if pa.types.is_integer(kind)]
+        return [taken_as_text(name, str(kinds[name])) for name in whole]
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         row = 1
@@ -123,6 +136,9 @@ class CsvReader:
     def check(self) -> None:
         check_names(self._header(), self._where)
 
+    def notes(self) -> list[str]:
+        return []
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         names = self._header()
         bad: list[pa_csv.InvalidRow] = []
@@ -133,7 +149,7 @@ class CsvReader:
 
         row = 1
         try:
-            with self.storage.open(self.path, buffer=_BLOCK) as file:
+            with open_text(self.storage, self.path, _BLOCK) as file:
                 reader = pa_csv.open_csv(
                     file,
                     read_options=pa_csv.ReadOptions(block_size=_BLOCK),
@@ -152,6 +168,8 @@ class CsvReader:
             if bad:
                 found = f"{bad[0].actual_columns} fields where the header has {bad[0].expected_columns}"
                 raise UsageError(f"{self._where}: a row has {found}: {_shown(bad[0].text)}") from error
+            if "UTF8" in str(error) and (said := not_utf8(self.storage, self.path, _LONGEST_LINE)):
+                raise UsageError(f"{self._where}, {said}") from error
             reason = redact(str(error)).splitlines()[0]
             raise UsageError(f"{self._where} cannot be read after row {row - 1}: {reason}") from error
 
@@ -160,7 +178,7 @@ class CsvReader:
         return redact_uri(self.storage.path_of(self.path))
 
     def _header(self) -> list[str]:
-        with self.storage.open(self.path, buffer=_LONGEST_LINE) as file:
+        with open_text(self.storage, self.path, _LONGEST_LINE) as file:
             head = file.read(_LONGEST_LINE)
         if not head.strip():
             raise UsageError(f"{self._where} is empty")
@@ -169,7 +187,8 @@ class CsvReader:
         except UnicodeDecodeError:
             text = head.decode("utf-8-sig", "replace").partition("\n")[0]
             if "\ufffd" in text:
-                raise UsageError(f"{self._where} is not UTF-8 text") from None
+                said = not_utf8(self.storage, self.path, _LONGEST_LINE)
+                raise UsageError(f"{self._where}, {said}") from None
         try:
             return next(row for row in csv.reader(io.StringIO(text, newline="")) if row)
         except (csv.Error, StopIteration) as error:
@@ -193,6 +212,11 @@ class JsonLinesReader:
         if columns:
             check_names(columns, self._where)
 
+    def notes(self) -> list[str]:
+        sample = [row for _, row in itertools.islice(self._objects(), _SAMPLE_LINES)]
+        whole = [n for n in WHOLE_NUMBERS if any(row.get(n) != whole_number_text(row.get(n)) for row in sample)]
+        return [taken_as_text(name, "whole numbers") for name in whole]
+
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         rows = self._objects()
         while chunk := list(itertools.islice(rows, BATCH_ROWS)):
@@ -208,6 +232,8 @@ class JsonLinesReader:
             return pa.array(lists, pa.list_(pa.float64()))
         if name == VIEWS:
             chunk = [(number, {name: view_text(row.get(name))}) for number, row in chunk]
+        if name in WHOLE_NUMBERS:
+            chunk = [(number, {name: whole_number_text(row.get(name))}) for number, row in chunk]
         for number, row in chunk:
             value = row.get(name)
             if value is not None and not isinstance(value, str):
@@ -228,7 +254,7 @@ class JsonLinesReader:
     def _objects(self) -> Iterator[tuple[int, dict]]:
         """(number of the row from 1, object) of every line that is not blank."""
         number = 0
-        with self.storage.open(self.path, buffer=_BLOCK) as file:
+        with open_text(self.storage, self.path, _BLOCK) as file:
             for at in itertools.count(1):
                 line = file.readline(_LONGEST_LINE + 1)
                 if not line:
@@ -243,8 +269,10 @@ class JsonLinesReader:
                         raise ValueError(f"the line is longer than {_LONGEST_LINE:,} bytes")
                     row = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    reason = "not UTF-8 text" if isinstance(error, UnicodeDecodeError) else redact(str(error))
-                    raise UsageError(f"{self._where}, line {at}, is not JSON: {reason}") from None
+                    if isinstance(error, UnicodeDecodeError):
+                        said = not_utf8(self.storage, self.path, _LONGEST_LINE)
+                        raise UsageError(f"{self._where}, {said}") from None
+                    raise UsageError(f"{self._where}, line {at}, is not JSON: {redact(str(error))}") from None
                 if not isinstance(row, dict):
                     raise UsageError(f"{self._where}, line {at}: one JSON object per line is needed, not {_shown(row)}")
                 yield number, row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS, LISTS, URIS
+from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS, LISTS, SYMMETRY_AXES, URIS
 from refine_batch.dataset.picture_row import picture_problem, uri_problem
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.uri import redact
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from refine_batch.cameras.camera import Camera, UnknownCamera
-
-SYMMETRY_AXES = ("x", "y", "z", "none")
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class ManifestRow:
             shown = redact(self.axis() or "")[:40]
             return InstanceError(
                 ErrorKind.ROW_INVALID,
-                f"{name}: symmetry_axis is {shown!r}; it must be x, y, z or none (or empty)",
+                f"{name}: symmetry_axis is {shown!r}; it must be x, y, z, none or auto (or empty)",
             )
         return picture_problem(self, name) or self._views_problem(name)
 

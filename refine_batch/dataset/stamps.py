@@ -20,7 +20,7 @@ from refine_batch.errors import UsageError
 from refine_batch.io import remote
 from refine_batch.io.retry import is_transient
 from refine_batch.io.storage import StorageError, StoreAwayError, failure, fetch, stamp
-from refine_batch.io.uri import normalise, parent, redact_uri, scheme
+from refine_batch.io.uri import file_of, normalise, parent, redact_uri, scheme
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class InputStamper:
     """
 
     def __init__(self, s3_endpoint: str | None = None):
-        self._endpoint = s3_endpoint
+        self.s3_endpoint = s3_endpoint
         self._listings: dict[str, _Listing] = {}
         self._away = _Away()
 
@@ -72,7 +72,7 @@ class InputStamper:
         encoded = uris.dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
-        unique = encoded.dictionary.to_pylist()
+        unique = [file_of(uri) for uri in encoded.dictionary.to_pylist()]
         places = defaultdict(list)
         for at, uri in enumerate(unique):
             places[_place(uri)].append(at)
@@ -95,7 +95,7 @@ class InputStamper:
         if uri is None:
             return None
         try:
-            return self._away.asked(uri, partial(fetch, uri, s3_endpoint=self._endpoint, max_bytes=_LONGEST_LIST))
+            return self._away.asked(uri, partial(fetch, uri, s3_endpoint=self.s3_endpoint, max_bytes=_LONGEST_LIST))
         except (FileNotFoundError, StorageError, UsageError):
             return None
 
@@ -116,7 +116,7 @@ class InputStamper:
     def _look(self, uri: str) -> str:
         """One file by itself."""
         try:
-            return self._away.asked(uri, partial(_identity, uri, self._endpoint))
+            return self._away.asked(uri, partial(_identity, uri, self.s3_endpoint))
         except FileNotFoundError:
             return MISSING
         except (StorageError, UsageError):
@@ -125,10 +125,10 @@ class InputStamper:
     def _s3(self, uris: list[str], pool: ThreadPoolExecutor) -> list[str]:
         found: dict[str, str] = {}
         for folder, wanted in self._covered(uris).items():
-            listing = self._listings.setdefault(folder, _Listing(folder, self._endpoint))
+            listing = self._listings.setdefault(folder, _Listing(folder, self.s3_endpoint))
             some = self._away.asked(folder, partial(listing.stamps, wanted))
             found.update(dict.fromkeys(wanted, AWAY) if isinstance(some, str) else some)
-        rest = [uri for uri in uris if uri not in found]
+        rest = [uri for uri in dict.fromkeys(uris) if uri not in found]
         found.update(zip(rest, pool.map(self._look, rest), strict=True))
         return [found[uri] for uri in uris]
 

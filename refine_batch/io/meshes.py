@@ -27,6 +27,7 @@ from refine_batch.io.formats.off import looks_like_off, read_off
 from refine_batch.io.formats.ply import read_ply
 from refine_batch.io.formats.ply_header import looks_like_ply
 from refine_batch.io.formats.stl import read_stl
+from refine_batch.io.uri import is_http
 from refine_batch.mesh import Mesh
 
 MeshFormat = Literal["obj", "ply", "glb"]
@@ -135,7 +136,9 @@ def mesh_format(data: bytes, uri: str) -> SourceFormat | None:
         return "ply"
     if looks_like_off(data):
         return "off"
-    extension = posixpath.splitext(uri.partition("?")[0].partition("#")[0])[1][1:].lower()
+    # Elsewhere than on the web both marks may be part of a name.
+    name = uri.partition("?")[0].partition("#")[0] if is_http(uri) else uri
+    extension = posixpath.splitext(name)[1][1:].lower()
     if extension in ("glb", "gltf") and looks_like_gltf(data):
         return "gltf"
     return cast(SourceFormat, extension) if extension in _READERS else None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from refine_batch.errors import RefineBatchError
 from refine_batch.io import local, remote
 from refine_batch.io.retry import is_transient, refused, retrying
-from refine_batch.io.uri import is_local, join, normalise, redact, redact_uri, resolve, user_of
+from refine_batch.io.uri import file_of, is_inside, is_local, join, normalise, redact, redact_uri, resolve, user_of
 
 if TYPE_CHECKING:
     import fsspec
@@ -260,6 +260,10 @@ def fetch(uri: str, *, s3_endpoint: str | None = None, max_bytes: int | None = N
         The store refuses, or still fails after every retry.
     """
     uri = normalise(uri)
+    if is_inside(uri):
+        from refine_batch.io.inside import read_inside
+
+        return read_inside(uri, s3_endpoint, max_bytes)
 
     def once() -> bytes | None:
         if not is_local(uri):
@@ -276,8 +280,8 @@ def fetch(uri: str, *, s3_endpoint: str | None = None, max_bytes: int | None = N
 
 
 def stamp(uri: str, *, s3_endpoint: str | None = None) -> Stamp:
-    """Identity of an input file without reading it. Raises as `fetch` does."""
-    uri = normalise(uri)
+    """Identity of an input file, or of the one that it lies inside, without reading it. Raises as `fetch` does."""
+    uri = file_of(normalise(uri))
     if is_local(uri):
         status = _guarded("read", uri, lambda: _stat_file(uri))
         return Stamp(None, status.st_size, status.st_mtime_ns)

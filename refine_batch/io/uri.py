@@ -15,6 +15,8 @@ from refine_batch.errors import UsageError
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ONE_SLASH = re.compile(r"(?i)(s3|s3a|s3n|gs|gcs|az|abfs|https?|file|local):(?!//)")
 _LOCAL_SCHEMES = ("file", "local")
+# What lies inside another file: see `inside`.
+_INSIDE = ("tar://", "parquet://")
 _SYNONYMS = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 
 
@@ -33,8 +35,25 @@ def is_http(uri: str) -> bool:
     return scheme(uri) in ("http", "https")
 
 
+def is_inside(uri: str) -> bool:
+    """Whether what a URI names lies inside another file."""
+    return uri.startswith(_INSIDE)
+
+
+def file_of(uri: str) -> str:
+    """The file that holds what a URI names: itself, unless that lies inside another."""
+    return uri.split("/", 3)[-1].rpartition("#")[0] if uri.startswith(_INSIDE) else uri
+
+
+def in_file(uri: str, file: str) -> str:
+    """The same place inside `file`, of a URI that `is_inside`."""
+    head, _, rest = uri.partition("://")
+    return f"{head}://{rest.partition('/')[0]}/{file}#{uri.rpartition('#')[2]}"
+
+
 def is_absolute(uri: str) -> bool:
     """Whether a manifest's URI says all by itself where the file is."""
+    uri = file_of(uri)
     return uri.startswith("/") or bool(_SCHEME.match(uri))
 
 
@@ -51,6 +70,8 @@ def normalise(uri: str) -> str:
     uri = os.fspath(uri)
     if not uri.strip() or "\x00" in uri:
         raise UsageError(f"{uri!r} is not a path or URI")
+    if is_inside(uri):
+        return in_file(uri, normalise(file_of(uri)))
     name = scheme(uri)
     if not name:
         if _ONE_SLASH.match(uri):
@@ -86,6 +107,8 @@ def _without_dots(path: str) -> str:
 
 def resolve(base: str, uri: str) -> str:
     """`uri` as `normalise` gives it, a relative one being relative to the folder `base` (itself absolute)."""
+    if is_inside(uri):
+        return in_file(uri, resolve(base, file_of(uri)))
     return normalise(uri) if is_absolute(uri) else normalise(join(base, uri))
 
 

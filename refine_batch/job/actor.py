@@ -20,7 +20,9 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.instance import Figures, Instance, RefinedInstance
 from refine_batch.io.storage import Storage, redact
 from refine_batch.job.batch import Batch, RowOutcome, Task
+from refine_batch.job.code_folder import PACKAGE, code_digest, extend_path
 from refine_batch.job.encoder import provide_encoder
+from refine_batch.job.versions import code_version
 from refine_batch.results.lock import held_by
 from refine_batch.results.parts import part_name, write_part
 from refine_batch.results.rows import RowContext, row_of, table_of
@@ -41,6 +43,10 @@ class Assignment:
         `auto`, `cpu` or `cuda`.
     threads
         Of torch on a CPU.
+    code_digest
+        Of the driver's code; an actor that would run another refuses. Empty: it is not asked.
+    search_path
+        Folders in which the driver finds a method that is not this package's.
     """
 
     run_id: str
@@ -50,9 +56,12 @@ class Assignment:
     s3_endpoint: str | None = None
     part_bytes: int = 32_000_000
     loaders: int = 8
+    max_pixels: int = 1 << 26
     threads: int = 1
     device: str = "auto"
     not_before: datetime | None = None
+    code_digest: str = ""
+    search_path: tuple[str, ...] = ()
 
 
 class Refiner:
@@ -69,8 +78,11 @@ class Refiner:
         Raises
         ------
         UsageError
-            The method or its weights cannot be loaded on this node, or it has another folder in the output's place.
+            The method or its weights cannot be loaded on this node, or it has other code than the driver, or another
+            folder in the output's place.
         """
+        self._compare_code()
+        extend_path(self._assignment.search_path)
         import torch
 
         self._look_for_the_output()
@@ -84,6 +96,16 @@ class Refiner:
         provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
         device = choose_device(self._assignment.device)
         return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(device)}
+
+    def _compare_code(self) -> None:
+        """Other code gives other results, which would count as this code's."""
+        expected = self._assignment.code_digest
+        if expected and code_digest() != expected:
+            raise UsageError(
+                f"{socket.gethostname()} has another refine-batch than the driver: {code_version()} in {PACKAGE} with "
+                f"the digest {code_digest()} instead of {expected}; install the same on every node, or submit the run "
+                "with `ray job submit --working-dir`, which takes the code along"
+            )
 
     def _look_for_the_output(self) -> None:
         """A path may mean another folder on another machine: rows written there would be lost, and count as done."""
@@ -136,12 +158,13 @@ class Refiner:
 
 def load(task: Task, assignment: Assignment) -> Instance:
     """The instance of one row. Raises InstanceError."""
-    from refine_batch.dataset.load import load_instance
+    from refine_batch.dataset.load import Limits, load_instance
 
     problem = task.row.problem()
     if problem is not None:
         raise problem
-    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint)
+    limits = Limits(image_pixels=assignment.max_pixels)
+    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint, limits=limits)
 
 
 def _settled(task: Task, future: Future[Instance]) -> Instance | RefinedInstance:

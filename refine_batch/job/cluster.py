@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import os
-import socket
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import redact
+from refine_batch.job.address import LOCAL, Address, Refused, choose
+from refine_batch.job.code_folder import CodeFolder
+from refine_batch.job.neighbours import Neighbours
 from refine_batch.job.options import RunOptions
+from refine_batch.job.probe import enable_token
+from refine_batch.job.ray_folder import check_folder, temporary_folder, why_not_started
 
 # Answers carry figures only, so a local cluster needs little more than Ray's smallest object store.
 OBJECT_STORE_BYTES = 128 << 20
-# Seconds: a head that has just been started may not listen yet.
-ANSWERS_WITHIN = 10.0
+SETTINGS: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 # To be set before Ray is imported.
 QUIET = {
     # Ray prints what it says about dead workers on standard output, whatever `log_to_driver` is; the driver says it.
@@ -73,10 +75,28 @@ class Cluster:
         Whether the cluster was started for this run.
     borrowed
         Whether the process was connected before and stays so.
+    code
+        Where its workers find this package.
+    neighbours
+        The other runs of this machine, each with a cluster of its own; None where the cluster is not its own.
     """
 
     own: bool
     borrowed: bool = False
+    code: CodeFolder | None = None
+    neighbours: Neighbours | None = None
+
+    @property
+    def sharing(self) -> int:
+        """How many runs, this one included, have this machine's cores to themselves."""
+        return self.neighbours.count() if self.neighbours is not None else 1
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the head."""
+        import ray
+
+        return ray.get_runtime_context().gcs_address
 
     def nodes(self) -> dict[str, dict[str, float]]:
         """Resources of every living node, by node id."""
@@ -124,6 +144,22 @@ class Cluster:
 
         if not self.borrowed:
             ray.shutdown()
+        self._let_go()
+
+    def abandon(self) -> None:
+        """Leave a cluster that is lost: Ray's own way out of it would wait, and write, and end the process."""
+        import atexit
+
+        import ray
+
+        atexit.unregister(ray.shutdown)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self.neighbours is not None:
+            self.neighbours.leave()
+        if self.code is not None:
+            self.code.close()
 
 
 def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:
@@ -135,36 +171,20 @@ def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:
     return f"{cpus:g} CPU, {gpus:g} GPU and {memory / 1e9:.0f} GB of memory{where}"
 
 
-def _require_listener(address: str) -> None:
-    """Raise UsageError where nothing listens at HOST:PORT: Ray itself tries for many minutes, and fills the log."""
-    host, _, port = address.rpartition(":")
-    if not (host and port.isdigit()) or "/" in host:
-        return
-    deadline = time.monotonic() + ANSWERS_WITHIN
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
-            return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > deadline:
-                reason = getattr(error, "strerror", None) or error
-                raise UsageError(
-                    f"--address {redact(address)}: nothing answers there ({reason}); it is the HOST:PORT that "
-                    "`ray start --head` prints, mostly of port 6379"
-                ) from error
-        time.sleep(0.5)
+def connect(address: str | None, say: Callable[[str], None] = lambda text: None) -> Cluster:
+    """Attach to a cluster or start a private one (see `address.choose`).
 
+    A process that is connected already stays with its cluster.
 
-def connect(address: str | None) -> Cluster:
-    """Attach to the cluster at `address` (`auto`, HOST:PORT), or start a private one (`local`).
-
-    None attaches to the running cluster, if there is one, and else starts a private one. A process that is connected
-    already stays with its cluster.
+    Parameters
+    ----------
+    say
+        Is told, in one sentence, of a cluster that was found and does not take us.
 
     Raises
     ------
     UsageError
-        There is no cluster at `address`.
+        The cluster that was asked for cannot be used, or none can be started on this machine.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -172,36 +192,58 @@ def connect(address: str | None) -> Cluster:
 
     if ray.is_initialized():
         return Cluster(own=False, borrowed=True)
-    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    wanted = address or os.environ.get("RAY_ADDRESS") or None
-    if wanted and wanted.startswith("ray://"):
-        raise UsageError(
-            f"--address {redact(wanted)}: a run cannot be driven through Ray's client; submit it with "
-            "`ray job submit -- python jobs/refine.py`, or give the cluster's own HOST:PORT"
+    wanted = choose(address)
+    code = CodeFolder()
+    try:
+        if isinstance(wanted, Address) and _attached(wanted, code, say):
+            return Cluster(own=False, code=code)
+        _start(code)
+        return Cluster(own=True, code=code, neighbours=Neighbours().join())
+    except BaseException:
+        code.close()
+        raise
+
+
+def _attached(wanted: Address, code: CodeFolder, say: Callable[[str], None]) -> bool:
+    """Whether the run is now connected to this cluster; False where it may go on without."""
+    import ray
+
+    try:
+        wanted.check()
+        if wanted.source is None:
+            enable_token()
+        ray.init(address=wanted.text, job_config=code.job_config(), **SETTINGS)
+        return True
+    except (Refused, ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        reason = redact(" ".join(str(error).split())[:400])
+        if wanted.source:
+            raise UsageError(f"{wanted.shown}: {reason}") from error
+        say(
+            f"the Ray cluster {wanted.shown} that was started on this machine is not used: {reason}. This run goes on "
+            "with a Ray of its own (--address local does so without asking)"
         )
-    if wanted != "local":
-        _require_listener(wanted or "")
-        try:
-            ray.init(address=wanted or "auto", **settings)
-            return Cluster(own=False)
-        except ray.exceptions.AuthenticationError as error:
-            raise UsageError(
-                f"--address {redact(wanted or 'auto')}: RAY_AUTH_MODE is token, but there is no token: set "
-                "RAY_AUTH_TOKEN to the cluster's, or RAY_AUTH_TOKEN_PATH to a file that holds it"
-            ) from error
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            if wanted:
-                reason = redact(" ".join(str(error).split())[:300])
-                raise UsageError(
-                    f"--address {redact(wanted)}: no Ray cluster answers there, or it asks for another token "
-                    f"(RAY_AUTH_MODE, RAY_AUTH_TOKEN): {reason}"
-                ) from error
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        object_store_memory=OBJECT_STORE_BYTES,
-        # A machine that stands still for a minute is no reason to give its only node up for lost.
-        _system_config={"health_check_failure_threshold": 60},
-        **settings,
-    )
-    return Cluster(own=True)
+        return False
+
+
+def _start(code: CodeFolder) -> None:
+    """Start a Ray that ends with this process."""
+    import ray
+
+    folder = temporary_folder()
+    try:
+        check_folder(folder)
+        ray.init(
+            address=LOCAL,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            # A machine that stands still for a minute is no reason to give its only node up for lost.
+            _system_config={"health_check_failure_threshold": 60},
+            job_config=code.job_config(),
+            **SETTINGS,
+        )
+    except UsageError:
+        raise
+    except Exception as error:
+        # What was begun of it would be in the way of a second attempt.
+        ray.shutdown()
+        raise UsageError(why_not_started(folder, error)) from error

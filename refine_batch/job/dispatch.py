@@ -161,9 +161,10 @@ class Dispatch:
                 raise HopelessError("this machine's own Ray has ended; the same command goes on from here")
 
     def _slots(self) -> int:
-        """How many actors the cluster has room for now."""
+        """How many actors the cluster has room for now; of this machine's cores, a fair share of them."""
         staying = [resources for node, resources in self._nodes.items() if node not in self._draining]
-        return self._request.slots(staying)
+        slots = self._request.slots(staying)
+        return slots if slots < 2 else max(1, slots // self._cluster.sharing)
 
     def _scale(self) -> None:
         upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
@@ -173,10 +174,12 @@ class Dispatch:
         self.ledger.patience = PATIENCE + 3 * self._demand.room(slots)
 
     def _hand_out(self) -> None:
+        surplus = self._pool.alive - self._demand.target(self._slots()) if self._cluster.own else 0
         for worker in self._pool.of("idle"):
             batch, worker.upcoming = worker.upcoming, None
-            if worker.node_id in self._draining:
-                # What is begun there may be lost; another actor elsewhere takes its place.
+            if worker.node_id in self._draining or surplus > 0:
+                # What is begun there may be lost, or the cores are another run's too; another actor takes its place.
+                surplus -= 1
                 if batch is not None:
                     self.ledger.put_back(batch)
                 self._pool.release(worker)

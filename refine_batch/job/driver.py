@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +16,15 @@ from refine_batch.io.storage import Storage, StorageError, redact
 from refine_batch.io.uri import normalise
 from refine_batch.job.actor import Assignment
 from refine_batch.job.cluster import connect
+from refine_batch.job.code_folder import code_digest, extend_path, search_path
 from refine_batch.job.encoder import encoder_stamp, provide_encoder
 from refine_batch.job.options import RunOptions
 from refine_batch.job.plan import Plan
 from refine_batch.job.progress import Reporter, Silent, Snapshot
+from refine_batch.job.quiet import Quiet
 from refine_batch.job.stop import StopRequest
 from refine_batch.job.versions import code_version, versions
+from refine_batch.job.watch import ClusterLostError, Watch
 from refine_batch.methods.base import load_method
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.compact import finish
@@ -38,10 +40,14 @@ UNANSWERED = 5.0
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: the process's exit status, and its record as it stands in `runs/`."""
+    """How a run ended: the process's exit status, and its record as it stands in `runs/`.
+
+    `abandoned` says that a Ray was left that is lost: the process had better end now, without waiting for it.
+    """
 
     exit_status: int
     record: RunRecord
+    abandoned: bool = False
 
 
 def run(
@@ -73,6 +79,8 @@ def run(
     manifest = Manifest.open(manifest_uri, options.s3_endpoint)
     if manifest.ignored_columns:
         reporter.say(f"columns that mean nothing here are ignored: {', '.join(manifest.ignored_columns)}")
+    for note in manifest.notes:
+        reporter.say(note)
     rows = manifest.check_ids()
     rows = min(rows, options.limit) if options.limit else rows
     storage = Storage(normalise(output_uri), options.s3_endpoint)
@@ -131,6 +139,7 @@ class _Run:
             s3_endpoint=options.s3_endpoint,
         )
         self._dispatch: Dispatch | None = None
+        self._abandoned = False
 
     def go(self) -> RunOutcome:
         problem: str | None = None
@@ -150,12 +159,21 @@ class _Run:
         return self._conclude(problem)
 
     def _refine(self) -> None:
-        cluster = connect(self._options.address)
+        quiet = Quiet().__enter__()
+        try:
+            self._refine_quietly()
+        finally:
+            if not self._abandoned:
+                quiet.__exit__()
+
+    def _refine_quietly(self) -> None:
+        cluster = connect(self._options.address, self._reporter.say)
         # Ray is imported by `connect` first, and only where there is work.
         from refine_batch.job.dispatch import Dispatch
 
         answers = True
         try:
+            watch = Watch(cluster.own, cluster.address)
             # Ray sets handlers of its own.
             self._stop.install()
             request = cluster.request(self._options)
@@ -169,9 +187,12 @@ class _Run:
                 s3_endpoint=self._options.s3_endpoint,
                 part_bytes=int(self._options.part_size * 1e6),
                 loaders=self._options.loaders,
+                max_pixels=self._options.max_pixels,
                 threads=max(1, int(request.cpus)),
                 device="auto" if request.gpus else "cpu",
                 not_before=self._index.newest,
+                code_digest=code_digest(),
+                search_path=search_path() if ":" in self._config.method else (),
             )
             self._dispatch = Dispatch(
                 plan=self._plan,
@@ -184,12 +205,18 @@ class _Run:
                 stop=self._stop,
                 reporter=self._reporter,
             )
-            answers = self._attend(self._dispatch)
+            answers = self._attend(self._dispatch, watch)
+        except ClusterLostError:
+            answers = False
+            raise
         finally:
             if answers:
                 cluster.close()
+            else:
+                self._abandoned = True
+                cluster.abandon()
 
-    def _attend(self, dispatch: Dispatch) -> bool:
+    def _attend(self, dispatch: Dispatch, watch: Watch) -> bool:
         """Let the work go on in a thread while this one, the only one that gets signals, listens for them.
 
         False where it did not end though it was asked to: a signal to the whole process group also ends a local Ray,
@@ -209,8 +236,10 @@ class _Run:
             thread.join(0.1)
             if self._stop.overdue_by > UNANSWERED:
                 return False
+            if not self._stop:
+                watch.check()
         if errors:
-            raise errors[0]
+            raise watch.explain(errors[0]) or errors[0]
         return True
 
     def _conclude(self, problem: str | None) -> RunOutcome:
@@ -256,7 +285,7 @@ class _Run:
         except StorageError as error:
             self._reporter.say(f"the run record could not be written: {error}")
             record.exit_status = 1
-        return RunOutcome(record.exit_status or 0, record)
+        return RunOutcome(record.exit_status or 0, record, self._abandoned)
 
     def _final_snapshot(self) -> Snapshot:
         if self._dispatch is not None:
@@ -265,10 +294,9 @@ class _Run:
 
 
 def _load_method(name: str) -> None:
-    """Fail early on an unknown method; `module:function` may be in the working directory, as Ray's workers find it."""
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
+    """Fail early on an unknown method; `module:function` may be in the working directory, where actors look last."""
+    if ":" in name:
+        extend_path((os.getcwd(),))
     try:
         load_method(name)
     except UsageError:

@@ -60,8 +60,8 @@ class RunOptions(BaseModel):
     )
     address: str | None = Field(
         None,
-        description="Ray cluster: auto, HOST:PORT, or local for a private one. By default the running cluster, else a "
-        "local one.",
+        description="Ray cluster: auto, HOST:PORT, or local for a private one. By default RAY_ADDRESS, which a "
+        "submitted job has, else the cluster that `ray start` made this machine a node of, else a private one.",
     )
     max_failed_fraction: float = Field(
         0.1,
@@ -89,6 +89,11 @@ class RunOptions(BaseModel):
     )
     loaders: Count = Field(
         8, description="Threads per actor that load the next batch during this one, so that no GPU waits for storage."
+    )
+    max_pixels: Count = Field(
+        1 << 26,
+        description="Pixels of the largest image that is read; a larger one fails its row. Reading takes 4 bytes a "
+        "pixel while it lasts, in each of the loaders: 8192 × 8192 is above what any camera tells a working image.",
     )
     progress_interval: Positive = Field(
         5.0,

@@ -96,7 +96,7 @@ class Lines:
     """A plain line every `interval` seconds, for logs; while nothing changes, one a minute as a sign of life."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 5.0):
-        self._stream = stream or sys.stderr
+        self._given = stream
         self._interval = interval
         self._next = 0.0
         self._rate = Rate()
@@ -127,8 +127,10 @@ class Lines:
             self._unshown = None
 
     def _write(self, text: str) -> None:
-        self._stream.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")
-        self._stream.flush()
+        # Standard error may be another stream by now.
+        stream = self._given or sys.stderr
+        stream.write(f"{time.strftime('%H:%M:%S')} {one_line(text)}\n")
+        stream.flush()
 
 
 class Live:

@@ -29,11 +29,13 @@ from refine_batch.results.summary import Summary, summarise
 
 @dataclass(frozen=True)
 class Night:
-    """How a night ended. `summary` is None where it did not come to its end; the next one covers it too."""
+    """How a night ended. `summary` is None where it did not come to its end; the next one covers it too. `abandoned`
+    as of `RunOutcome`."""
 
     exit_status: int
     record: RunRecord
     summary: NightSummary | None
+    abandoned: bool = False
 
 
 def nightly(
@@ -64,7 +66,7 @@ def nightly(
             record = outcome.record.model_copy(update={"command": "nightly"})
             if record.outcome != "finished":
                 record.write(storage)
-                return Night(outcome.exit_status or 1, record, None)
+                return Night(outcome.exit_status or 1, record, None, outcome.abandoned)
             return _Rest(storage, options, night, reporter, stop, lock).go(record)
     finally:
         lock.release()

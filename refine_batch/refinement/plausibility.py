@@ -165,19 +165,18 @@ def _elsewhere(subject: PreparedInstance, camera: Camera) -> tuple[float, float,
     def ious(cameras: Sequence[Camera]) -> np.ndarray:
         return mask_iou(hard_silhouettes(subject.mesh, cameras, _SIZE) & known, mask & known)
 
-    around = [_orbited(camera, turn) for turn in _TURNS]
-    found = ious([camera, *around])
-    tried = [(float(found[0]), 0.0)]
-    best = np.argsort(-found[1:])[:2]
-    beside = [
-        (float(_TURNS[k]), _orbited(camera, _TURNS[k], rise, scale))
-        for k in best
-        for rise, scale in itertools.product((-15.0, 0.0, 15.0), (0.9, 1.0, 1.1))
-    ]
-    others = ious([c for _, c in beside])
-    top = int(np.argmax(others))
-    turn = (beside[top][0] + 180.0) % 360.0 - 180.0
-    return turn, float(others[top]), tried[0][0]
+    def beside(turn: float) -> list[Camera]:
+        return [
+            _orbited(camera, turn, rise, scale)
+            for rise, scale in itertools.product((-15.0, 0.0, 15.0), (0.9, 1.0, 1.1))
+        ]
+
+    best = np.argsort(-ious([_orbited(camera, turn) for turn in _TURNS]))[:2]
+    # Each with cameras beside it, the given direction too, so that no direction is the only one to be improved.
+    turns = [0.0, *_TURNS[best].tolist()]
+    found = ious([c for turn in turns for c in beside(turn)]).reshape(len(turns), -1).max(axis=1)
+    top = 1 + int(np.argmax(found[1:]))
+    return (turns[top] + 180.0) % 360.0 - 180.0, float(found[top]), float(found[0])
 
 
 def _orbited(camera: Camera, turn: float, rise: float = 0.0, scale: float = 1.0) -> Camera:

@@ -72,6 +72,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "loss_curve": refined.loss_curve,
         "symmetry_confidence": refined.symmetry_confidence,
         "camera_source": refined.camera_source,
+        "notes": [_message(note) for note in refined.notes] or None,
         "symmetry_axis": refined.symmetry_axis or row.axis(),
     }
     if refined.camera is not None:
@@ -147,7 +148,7 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     columns = []
     for field in RESULT_SCHEMA:
         values = [row.get(field.name) for row in rows]
-        if pa.types.is_list(field.type):
+        if pa.types.is_list(field.type) and not pa.types.is_string(field.type.value_type):
             columns.append(_lists(field, values))
         else:
             columns.append(pa.array(values, field.type))

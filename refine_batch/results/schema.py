@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from refine_batch.dataset.columns import RESULTS_MARK
+
 # Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
 SCHEMA_VERSION = 1
-_VERSION_KEY = b"refine_batch.schema_version"
+_VERSION_KEY = RESULTS_MARK
 
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
 # Figures of which a smaller value is better.
@@ -77,6 +79,7 @@ def _fields() -> list[pa.Field]:
         _field("offset_y", real, "principal point off the image centre", "NDC"),
         _field("preparation", text, "JSON: what was done to the coarse mesh before refinement; null where nothing was"),
         _field("camera_source", text, "given, corrected or estimated"),
+        _field("notes", _list(text), "what was left out of the input, and why; null where nothing was"),
         *(
             _field(f"{figure}_{when}", real, f"{_FIGURE_UNITS[figure][1]}, {when} refinement", _FIGURE_UNITS[figure][0])
             for figure in FIGURES

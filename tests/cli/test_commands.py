@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,6 +17,7 @@ from refine_batch.cameras.camera import Camera
 from refine_batch.cli import main
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import Figures, RefinedInstance
+from refine_batch.io import retry
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
 from refine_batch.results.parts import part_name, write_part
@@ -227,3 +229,51 @@ def test_synth_run_says_where_the_manifest_lies(tmp_path):
     assert result.exit_code == 0, result.output
     assert "2 instances" in result.output
     assert invoke("validate", next((tmp_path / "data").glob("manifest.*")), "--deep").exit_code == 0
+
+
+def test_synth_with_everything_is_valid(tmp_path):
+    everything = ["--views", "2", "--soft-masks", "--occluders", "--cut", "--depth", "--normals"]
+    result = invoke("synth", tmp_path, "--count", "1", *everything)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir()} >= {"ignore", "depth", "normals"}
+    assert invoke("validate", tmp_path / "manifest.csv", "--deep").exit_code == 0
+
+
+def test_validate_reads_pictures_as_run_would(tmp_path):
+    manifest = write_manifest(tmp_path, ["0146,m.obj,i.png,1,2,3,z,red"])
+    pixels = np.full((32, 32, 3), 255, np.uint8)
+    pixels[8:24, 8:24] = (120, 60, 20)
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    refused = invoke("validate", manifest, "--deep")
+    assert refused.exit_code == 1
+    assert "mask_missing" in refused.output
+    assert invoke("validate", manifest, "--deep", "--mask-from", "background").exit_code == 0
+    wrong = invoke("validate", manifest, "--deep", "--mask-threshold", "2")
+    assert wrong.exit_code == 2
+    assert "--mask-threshold" in wrong.output
+
+
+def test_validate_says_of_files_what_a_run_would(tmp_path, monkeypatch):
+    (tmp_path / "folder.obj").mkdir()
+    odd = tmp_path / "set#2"
+    odd.mkdir()
+    rows = ["a,folder.obj,i.png,1,2,3,z,", "b,m.obj,http://127.0.0.1:9/i.png,1,2,3,z,", "c,secret.obj,i.png,1,2,3,X,"]
+    manifest = write_manifest(tmp_path, [*rows, "d,set#2/m?x=1.obj,i.png,1,2,3,auto,"])
+    for name in ("secret.obj", "set#2/m?x=1.obj"):
+        (tmp_path / name).write_bytes((tmp_path / "m.obj").read_bytes())
+    monkeypatch.setattr(os, "access", lambda path, mode: "secret" not in path)
+    monkeypatch.setattr(retry, "POLICY", retry.RetryPolicy(attempts=2, base=0.01))
+    for deep in ([], ["--deep"]):
+        found = json.loads(invoke("validate", manifest, "--json", *deep).output)["findings"]
+        assert [(f["instance_id"], f["kind"]) for f in found] == [
+            ("a", "missing_file"),
+            ("b", "storage"),
+            ("c", "access_denied"),
+        ]
+
+
+def test_validate_says_once_that_ids_are_whole_numbers(tmp_path):
+    write_manifest(tmp_path, [])
+    row = {"instance_id": 7, "mesh_uri": "m.obj", "image_uri": "i.png", "azimuth": 1, "elevation": 2, "distance": 3}
+    (tmp_path / "m.jsonl").write_text(json.dumps(row))
+    assert invoke("validate", tmp_path / "m.jsonl").output.count("taken as their decimal text") == 1

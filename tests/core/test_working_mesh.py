@@ -16,6 +16,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh.welding import TOLERANCE, weld
 from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods import MethodOutput
+from refine_batch.refinement import guard, plausibility
 from refine_batch.render import hard_silhouettes
 
 SIZE = 32
@@ -226,12 +227,13 @@ def test_a_double_sided_surface_is_judged_as_a_single_one(backs, monkeypatch):
     else:
         double = joined(ball, Mesh(ball.vertices, ball.faces[:, ::-1]))
     method = f"{__name__}:starlike"
-    # The mask is the star's own, lest it be kept for its silhouette; without the look before, to which a ball is no star.
+    # The mask is the star's own, lest it be kept for its silhouette, and no look before, to which a ball is no star.
     monkeypatch.setattr(plausibility, "UNRELATED", 0.0)
     monkeypatch.setattr(plausibility, "ELSEWHERE", 1.0)
+    monkeypatch.setattr(guard, "SHARES", ((1.0, 1.0),))
     [star] = starlike([type("Subject", (), {"mesh": ball})], None, None)
     [mask] = hard_silhouettes(Mesh(star.vertices, ball.faces), [CAMERA], SIZE)
-    single, both = (run(method, instance(mesh, mask=mask), guard=True) for mesh in (ball, double))
+    single, both = (run(method, instance(mesh, mask=mask), guard=True, guard_risk=1.0) for mesh in (ball, double))
     assert single.status == both.status == "kept"
     assert "volume changed too much" in single.kept_reason
     assert both.kept_reason == single.kept_reason

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from refine_batch.errors import UsageError
-from refine_batch.job import cluster
+from refine_batch.job import address as addresses
 from refine_batch.job.cluster import Request, connect, describe
 
 
@@ -43,7 +43,7 @@ def test_rays_client_is_refused_with_the_way_that_works():
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no.such.host.invalid:6379", "127.0.0.1:99999999999"])
 def test_an_address_at_which_nothing_listens_is_refused(monkeypatch, address):
-    monkeypatch.setattr(cluster, "ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(addresses, "ANSWERS_WITHIN", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     wanted = address.format(port=port)

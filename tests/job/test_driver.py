@@ -14,7 +14,7 @@ from refine_batch.errors import UsageError
 from refine_batch.job import driver
 from refine_batch.job.options import RunOptions
 
-CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples=100)
+CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples=100, guard_risk=1.0)
 
 
 @pytest.fixture

@@ -66,6 +66,7 @@ def test_a_refined_instance():
         1.25,
         "cuda:0",
         symmetry_axis="x",
+        notes=("depth_uri left out: https://ann:pw@h/d.npy: it is the same everywhere", "two"),
     )
     before = datetime.now(UTC)
     row = table_of([row_of(refined, ROW, CONTEXT)]).to_pylist()[0]
@@ -96,6 +97,7 @@ def test_a_refined_instance():
         "offset_x": 0.0,
         "offset_y": 0.0,
         "camera_source": "given",
+        "notes": ["depth_uri left out: https://***@h/d.npy: it is the same everywhere", "two"],
         "iou_2d_before": 0.5,
         "iou_2d_after": 0.75,
         "loss_total": 3.5,
@@ -172,6 +174,7 @@ VALUES = {
     pa.float64(): floats,
     RESULT_SCHEMA.field("refined_at").type: st.none() | times,
     RESULT_SCHEMA.field("other_losses").type: st.none() | losses,
+    RESULT_SCHEMA.field("notes").type: st.none() | st.lists(texts, max_size=3),
     RESULT_SCHEMA.field("loss_curve").type: st.none() | st.lists(singles, max_size=5),
     RESULT_SCHEMA.field("vertices").type: st.none() | triples,
     RESULT_SCHEMA.field("faces").type: st.none() | corners,

@@ -13,12 +13,14 @@ from typing import Any
 from refine_batch.dataset.layouts.colmap import ColmapLayout
 from refine_batch.dataset.layouts.entry import Layout, LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.folder import FolderLayout
+from refine_batch.dataset.layouts.huggingface import HuggingfaceLayout
 from refine_batch.dataset.layouts.options import LayoutName, LayoutOptions
 from refine_batch.dataset.layouts.pix3d import Pix3dLayout
 from refine_batch.dataset.layouts.posed import PosedLayout
 from refine_batch.dataset.layouts.r2n2 import R2n2Layout
 from refine_batch.dataset.layouts.transforms import TransformsLayout
 from refine_batch.dataset.layouts.turntable import TurntableLayout
+from refine_batch.dataset.layouts.webdataset import WebdatasetLayout
 from refine_batch.dataset.layouts.writer import LeftOutWriter, ManifestWriter, whole_file
 from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io.storage import redact
@@ -33,6 +35,8 @@ LAYOUTS: dict[LayoutName, Callable[[LayoutOptions], Layout]] = {
     "colmap": ColmapLayout,
     "turntable": TurntableLayout,
     "posed": PosedLayout,
+    "webdataset": WebdatasetLayout,
+    "huggingface": HuggingfaceLayout,
 }
 _THREADS = 8
 _AHEAD = 8 * _THREADS

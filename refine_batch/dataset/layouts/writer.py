@@ -22,7 +22,7 @@ from refine_batch.dataset.layouts.entry import LeftOut, Row
 from refine_batch.dataset.nested import view_text
 from refine_batch.errors import RefineBatchError
 from refine_batch.io.storage import Storage, failure
-from refine_batch.io.uri import is_local, parent
+from refine_batch.io.uri import file_of, in_file, is_inside, is_local, parent
 
 BATCH_ROWS = 16_384
 
@@ -103,6 +103,8 @@ class ManifestWriter:
         return {key: self._relative(value) if key.endswith("_uri") else value for key, value in view.items()}
 
     def _relative(self, uri: str) -> str:
+        if is_inside(uri):
+            return in_file(uri, self._relative(file_of(uri)))
         inside = uri.removeprefix(self._folder)
         return uri if inside.startswith("/") or "://" in inside else inside
 

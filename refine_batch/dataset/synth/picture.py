@@ -27,9 +27,9 @@ def picture(
     """
     colours = _palette(max(tone_of.values()) + 1, random)
     corners, normals, faces, tones = _surface(solid.calculate_normals(0, _SMOOTH_BELOW), tone_of)
-    front = _faces_camera(corners[faces], camera)
+    front = faces_camera(corners[faces], camera)
     faces, tones = np.ascontiguousarray(faces[front]), tones[front]
-    rows, columns, face, weights = _seen(corners, faces, camera, 2 * image_size)
+    rows, columns, face, weights = seen(corners, faces, camera, 2 * image_size)
     toned = sum(weights[:, k, None] * normals[faces[face, k]] for k in range(3))
     colour = colours[tones[face]] * _light(toned, camera, random)[:, None]
     pixel = (rows // 2) * image_size + columns // 2
@@ -60,13 +60,13 @@ def _surface(solid: Manifold, tone_of: dict[int, int]) -> tuple[np.ndarray, np.n
     return table[:, :3].astype(np.float32), table[:, 3:6], np.array(mesh.tri_verts, dtype=np.int32), tones
 
 
-def _faces_camera(triangles: np.ndarray, camera: Camera) -> np.ndarray:
+def faces_camera(triangles: np.ndarray, camera: Camera) -> np.ndarray:
     """(F,) bool of (F, 3, 3): a closed surface hides the faces turned away, which then need not be drawn."""
     a, b, c = np.moveaxis(triangles, 1, 0)
     return np.einsum("fc,fc->f", np.cross(b - a, c - a), camera_position(camera).astype(np.float32) - a) > 0
 
 
-def _seen(corners: np.ndarray, faces: np.ndarray, camera: Camera, size: int):
+def seen(corners: np.ndarray, faces: np.ndarray, camera: Camera, size: int):
     """Rows, columns and nearest faces (P,) of the pixels that see one, and (P, 3) weights of its corners there.
 
     The weights are perspective-correct barycentric coordinates.

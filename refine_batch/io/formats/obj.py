@@ -6,6 +6,8 @@ vertices already being numbered through.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from refine_batch.io.formats.common import (
@@ -42,7 +44,7 @@ def read_obj(data: bytes, max_faces: int, sibling: Sibling | None = None) -> Geo
     return Geometry(np.concatenate(vertices), faces, degenerate_note(sizes))
 
 
-def obj_blocks(data: bytes):
+def obj_blocks(data: bytes) -> Iterator[Block]:
     """The file's lines, those that end in a backslash joined with the next; every byte stays in its place."""
     if b"\x00" in data[:4096]:
         raise MeshFormatError("it is binary, not the text of an OBJ file")
@@ -75,12 +77,16 @@ def _corners(block: Block, is_face: np.ndarray, seen: np.ndarray) -> np.ndarray:
     if not is_face.any():
         return np.zeros(0, dtype=np.int64)
     words = is_face[block.row] & (block.place >= 1)
-    indices = block.numbers(words, whole=True, until_slash=True)
+    where, indices, _ = block.fields(words, 0)
+    return resolved(block, where, indices, seen, "vertex")
+
+
+def resolved(block: Block, words: np.ndarray, indices: np.ndarray, seen: np.ndarray, what: str) -> np.ndarray:
+    """Indices from 0; negative ones count back from the `seen` (R,) that stand above their row."""
     above = seen[block.row[words]]
     wrong = (indices == 0) | (indices < -above)
     if wrong.any():
         bad = int(np.flatnonzero(wrong)[0])
-        word = int(np.flatnonzero(words)[bad])
-        text, count = excerpt(block.word(word)), int(above[bad])
-        raise MeshFormatError(f"line {block.line_of(word)}: {text} names no vertex ({count} stand above it)")
+        text, count = excerpt(block.word(int(words[bad]))), int(above[bad])
+        raise MeshFormatError(f"line {block.line_of(int(words[bad]))}: {text} names no {what} ({count} stand above it)")
     return np.where(indices > 0, indices - 1, above + indices)

@@ -61,6 +61,7 @@ class OffRows:
             raise MeshFormatError("it does not begin with OFF")
         if data[keyword.end() : keyword.end() + 8].split()[:1] == [b"BINARY"]:
             raise MeshFormatError("binary OFF is not supported; write it as text")
+        self.has_normals = b"N" in keyword[0]
         self._blocks = blocks(data, keyword.end(), comments=True)
         self._head: Block | None = next((block for block in self._blocks if len(block.first)), None)
         if self._head is None or self._head.counts[0] < 2:

@@ -81,11 +81,7 @@ class TextBody:
         return length
 
     def values(self, at: np.ndarray, code: str) -> np.ndarray:
-        found = self._numbers[at]
-        if code[0] in "iu" and (found % 1 != 0).any():
-            bad = float(found[found % 1 != 0][0])
-            raise MeshFormatError(f"it has {bad:.9g} where a whole number belongs")
-        return found
+        return self._numbers[at]
 
     def cut_short(self) -> MeshFormatError:
         return self._fault or MeshFormatError("it is cut short: its header asks for more numbers than there are")
@@ -121,7 +117,7 @@ class Rows:
     """
 
     def __init__(self, body: Body, element: Element, at: int):
-        self._body, self.element = body, element
+        self.body, self.element = body, element
         self._segment: list[int] = []  # of each property
         self._place: list[int] = []  # of each property, from its segment's first unit
         self._lists: list[
@@ -147,13 +143,13 @@ class Rows:
 
     def column(self, prop: int) -> np.ndarray:
         """(count,) values of a plain property."""
-        return self._body.values(self.places(prop), self.element.properties[prop].item)
+        return self.body.values(self.places(prop), self.element.properties[prop].item)
 
     def lists(self, prop: int, *, max_corners: int) -> tuple[np.ndarray, np.ndarray]:
         """All items of a list property, one row's after another's, and (count,) how many each row has; int64."""
         _, units, length, size = self._lists[self._segment[prop]]
         bases = self._bases[self._segment[prop]]
-        counts = self._body.values(bases + units - self._body.size(length), length).astype(np.int64)
+        counts = self.body.values(bases + units - self.body.size(length), length).astype(np.int64)
         total = int(counts.sum())
         if total > max_corners:
             raise MeshTooLargeError(f"its faces have {total} corners; the limit is {max_corners}")
@@ -162,18 +158,22 @@ class Rows:
             at = (bases + units)[:, None] + size * np.arange(counts[0])
         else:
             at = np.repeat(bases + units - size * (np.cumsum(counts) - counts), counts) + size * np.arange(total)
-        return self._body.values(at.reshape(-1), code).astype(np.int64), counts
+        items = self.body.values(at.reshape(-1), code)
+        if items.dtype.kind == "f" and (items % 1 != 0).any():
+            bad = float(items[items % 1 != 0][0])
+            raise MeshFormatError(f"it has {bad:.9g} where a whole number belongs")
+        return items.astype(np.int64), counts
 
     def _uniform(self, at: int) -> bool:
         """All rows at once, where each list is as long as in the first row; else False."""
         first = self._measured(at)
-        if first is None or at + self.element.count * first[1] > self._body.end:
+        if first is None or at + self.element.count * first[1] > self.body.end:
             return False
         lengths, stride = first
         starts = at + stride * np.arange(self.element.count, dtype=np.int64)
         bases = [starts]
         for (_, units, code, size), length in zip(self._lists, lengths, strict=True):
-            if (self._body.values(bases[-1] + units - self._body.size(code), code) != length).any():
+            if (self.body.values(bases[-1] + units - self.body.size(code), code) != length).any():
                 return False
             bases.append(bases[-1] + units + length * size)
         self._bases, self.end = bases, at + self.element.count * stride
@@ -183,11 +183,11 @@ class Rows:
         """The lengths of the first row's lists and its units in all; None where it reaches past the end."""
         start, lengths = at, []
         for _, units, code, size in self._lists:
-            if at + units > self._body.end:
+            if at + units > self.body.end:
                 return None
-            lengths.append(self._body.lengths(code)(at + units - self._body.size(code)))
+            lengths.append(self.body.lengths(code)(at + units - self.body.size(code)))
             if lengths[-1] < 0:
-                raise self._body.cut_short()
+                raise self.body.cut_short()
             at += units + lengths[-1] * size
         return lengths, at + self._tail - start
 
@@ -195,24 +195,24 @@ class Rows:
         """Row by row: where the next begins is known only from this one's lists."""
         bases = [array("q") for _ in range(len(self._lists) + 1)]
         steps = [
-            (base, units, units - self._body.size(code), self._body.lengths(code), size)
+            (base, units, units - self.body.size(code), self.body.lengths(code), size)
             for base, (_, units, code, size) in zip(bases, self._lists, strict=False)
         ]
-        end, tail, last = self._body.end, self._tail, bases[-1]
+        end, tail, last = self.body.end, self._tail, bases[-1]
         try:
             for _ in range(self.element.count):
                 for base, units, before, length, size in steps:
                     base.append(at)
                     items = length(at + before)
                     if items < 0:
-                        raise self._body.cut_short()
+                        raise self.body.cut_short()
                     at += units + items * size
                     if at > end:
-                        raise self._body.cut_short()
+                        raise self.body.cut_short()
                 last.append(at)
                 at += tail
                 if at > end:
-                    raise self._body.cut_short()
+                    raise self.body.cut_short()
         except (IndexError, struct.error):
-            raise self._body.cut_short() from None
+            raise self.body.cut_short() from None
         self._bases, self.end = [np.frombuffer(base, dtype=np.int64) for base in bases], at

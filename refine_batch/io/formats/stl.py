@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from refine_batch.io.formats.common import (
@@ -55,7 +57,7 @@ def binary_facets(data: bytes) -> int | None:
     raise MeshFormatError(f"it is neither a text STL nor a whole binary one{found}")
 
 
-def stl_blocks(data: bytes):
+def stl_blocks(data: bytes) -> Iterator[Block]:
     """The lines of a text STL."""
     return blocks(data, 3 if data.startswith(BYTE_ORDER_MARK) else 0, comments=False)
 
@@ -69,6 +71,12 @@ def vertex_words(block: Block) -> np.ndarray:
         line = block.line_of(int(block.first[row]))
         raise MeshFormatError(f"line {line}: a vertex has {int(block.counts[row]) - 1} coordinates; it needs 3")
     return is_vertex[block.row] & (block.place >= 1) & (block.place <= 3)
+
+
+def facet_normal_words(block: Block) -> np.ndarray:
+    """(W,) which words of a block are components of a facet's normal."""
+    is_facet = block.begins_with(b"facet", any_case=True) & (block.counts == 5)
+    return is_facet[block.row] & (block.place >= 2)
 
 
 def _read_text(data: bytes, max_faces: int) -> np.ndarray:

@@ -68,32 +68,43 @@ class Block:
             same &= (found | 0x20 if any_case else found) == letter
         return same
 
-    def numbers(self, wanted: np.ndarray, *, whole: bool = False, until_slash: bool = False) -> np.ndarray:
-        """The words where `wanted` (W,) is true, as float64, or as int64 where they have to be `whole`.
-
-        With `until_slash` of each word only what stands before its first slash.
-        """
+    def numbers(self, wanted: np.ndarray, *, whole: bool = False) -> np.ndarray:
+        """The words where `wanted` (W,) is true, as float64, or as int64 where they have to be `whole`."""
         count = int(np.count_nonzero(wanted))
         if count == 0:
             return np.zeros(0, dtype=np.int64 if whole else np.float64)
-        text = self.text
         begin = int(self.starts[0])
-        word = np.zeros(len(text) - begin, dtype=np.int32)
-        word[self.starts[1:] - begin] = 1
-        word = np.cumsum(word, out=word, dtype=np.int32)
-        chosen = wanted[word]
-        if until_slash and (slashes := np.flatnonzero((text[begin:] == _SLASH) & chosen)).size:
-            # A character goes if a slash stands in its word before it, or is itself.
-            latest = np.zeros(len(word), dtype=np.int32)
-            latest[slashes] = slashes + 1
-            latest = np.maximum.accumulate(latest, out=latest)
-            gone = (latest > (self.starts - begin)[word]) & ~_IS_SPACE[text[begin:]]
-            text = text.copy()
-            text[begin:][gone] = _SPACE
-        values = _parsed(text[begin:][chosen].tobytes(), whole)
+        values = _parsed(self.text[begin:][wanted[self._word]].tobytes(), whole)
         if values is None or len(values) != count:
-            raise self._fault(np.flatnonzero(wanted), whole, until_slash)
+            raise self._fault(np.flatnonzero(wanted), whole)
         return values
+
+    def fields(self, wanted: np.ndarray, field: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of words such as `1/2/3` the whole number behind so many slashes.
+
+        Returns which words have one, the words' numbers themselves, and where in `text` each begins.
+        """
+        begin = int(self.starts[0]) if len(self.starts) else 0
+        text = self.text[begin:]
+        kept = wanted[self._word] & ~_IS_SPACE[text]
+        if field or (text == _SLASH).any():
+            slashes = np.cumsum(text == _SLASH, dtype=np.int32)
+            before = slashes[self.starts - begin] - (text[self.starts - begin] == _SLASH)
+            kept &= (slashes - before[self._word] == field) & (text != _SLASH)
+        places = np.flatnonzero(kept & ~np.concatenate([[False], kept[:-1]]))
+        words = self._word[places]
+        values = _parsed(np.where(kept, text, _SPACE).tobytes(), whole=True) if len(places) else np.zeros(0, np.int64)
+        if values is None or len(values) != len(places) or (field == 0 and len(words) < np.count_nonzero(wanted)):
+            raise self._fault(np.flatnonzero(wanted), True, field)
+        return words, values, places + begin
+
+    @cached_property
+    def _word(self) -> np.ndarray:
+        """(N',) the word that each character from the first word on belongs to, or stands behind."""
+        begin = int(self.starts[0]) if len(self.starts) else 0
+        word = np.zeros(len(self.text) - begin, dtype=np.int32)
+        word[self.starts[1:] - begin] = 1
+        return np.cumsum(word, out=word, dtype=np.int32)
 
     def leading_numbers(self) -> tuple[np.ndarray, MeshFormatError | None]:
         """float64 values of the words up to the first that is no number, and what is wrong with that one."""
@@ -119,12 +130,12 @@ class Block:
         """The line, from 1, that a word stands on."""
         return self.line + int(np.count_nonzero(self.text[: int(self.starts[word])] == _NEWLINE))
 
-    def _fault(self, words: np.ndarray, whole: bool, until_slash: bool) -> MeshFormatError:
+    def _fault(self, words: np.ndarray, whole: bool, field: int | None = None) -> MeshFormatError:
         """Which of the words is no number; only here are they looked at one by one."""
         for index in words.tolist():
             word = self.word(index)
-            text = word.partition(b"/")[0] if until_slash else word
-            values = _parsed(text, whole)
+            parts = [word] if field is None else word.split(b"/")[field : field + 1]
+            values = _parsed(parts[0], whole) if parts and (parts[0] or not field) else np.zeros(1)
             if values is None or len(values) != 1:
                 kind = "a whole number" if whole else "a number"
                 return MeshFormatError(f"line {self.line_of(index)}: {excerpt(word)} is not {kind}")

@@ -25,10 +25,16 @@ _MAX_DESCRIPTION = 1 << 26
 
 @dataclass(frozen=True)
 class Document:
-    """A file's description; `binary` is the second chunk of a GLB file, None for JSON alone."""
+    """A file's description.
+
+    `binary` is the second chunk of a GLB file, None for JSON alone, `more` are those behind it; `external` are buffers
+    that lay beside the file, though they are inside now.
+    """
 
     description: dict[str, Any]
     binary: bytes | None
+    more: tuple[tuple[bytes, bytes], ...] = ()
+    external: frozenset[int] = frozenset()
 
 
 def looks_like_gltf(data: bytes) -> bool:
@@ -39,9 +45,9 @@ def looks_like_gltf(data: bytes) -> bool:
 def parse_document(data: bytes) -> Document:
     """The parts of a GLB or JSON file, refused where it requires an extension that is not understood."""
     if data[:4] == MAGIC:
-        text, binary = _chunks(data)
+        text, binary, more = _chunks(data)
     else:
-        text, binary = data.removeprefix(BYTE_ORDER_MARK), None
+        text, binary, more = data.removeprefix(BYTE_ORDER_MARK), None, ()
     if len(text) > _MAX_DESCRIPTION:
         raise MeshFormatError(f"its JSON has {len(text)} bytes; the limit is {_MAX_DESCRIPTION}")
     try:
@@ -58,11 +64,11 @@ def parse_document(data: bytes) -> Document:
             raise MeshFormatError(
                 f"it requires the extension {str(name)[:60]!a}, which is not understood; write it without"
             )
-    return Document(description, binary)
+    return Document(description, binary, more)
 
 
-def _chunks(data: bytes) -> tuple[bytes, bytes | None]:
-    """The JSON chunk and the binary one of a GLB file."""
+def _chunks(data: bytes) -> tuple[bytes, bytes, tuple[tuple[bytes, bytes], ...]]:
+    """The JSON chunk of a GLB file, the binary one, and the others with their kinds."""
     if len(data) < 20:
         raise MeshFormatError("it is cut short: not even its header is whole")
     version, length = struct.unpack_from("<II", data, 4)
@@ -71,6 +77,7 @@ def _chunks(data: bytes) -> tuple[bytes, bytes | None]:
     if length > len(data):
         raise MeshFormatError(f"it is cut short: its header says {length} bytes, {len(data)} are there")
     chunks: dict[bytes, bytes] = {}
+    more = []
     at = 12
     while at + 8 <= length:
         size = int.from_bytes(data[at : at + 4], "little")
@@ -79,23 +86,24 @@ def _chunks(data: bytes) -> tuple[bytes, bytes | None]:
         kind = data[at + 4 : at + 8]
         if kind in (b"JSON", b"BIN\x00") and kind not in chunks:
             chunks[kind] = data[at + 8 : at + 8 + size]
+        else:
+            more.append((kind, data[at + 8 : at + 8 + size]))
         at += 8 + size
-    return chunks.get(b"JSON", b""), chunks.get(b"BIN\x00", b"")
+    return chunks.get(b"JSON", b""), chunks.get(b"BIN\x00", b""), tuple(more)
 
 
 def write_document(document: Document) -> bytes:
     """The bytes of a GLB file, or of a JSON one where there is no binary chunk."""
-    text = json.dumps(document.description, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    text = json.dumps(document.description, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     if document.binary is None:
         return text
-    text += b" " * (-len(text) % 4)
-    padding = b"\x00" * (-len(document.binary) % 4)
-    size = len(document.binary) + len(padding)
-    head = MAGIC + struct.pack("<II", 2, 12 + 8 + len(text) + (8 + size if size else 0))
-    chunks = [head, struct.pack("<I4s", len(text), b"JSON"), text]
-    if size:
-        chunks += [struct.pack("<I4s", size, b"BIN\x00"), document.binary, padding]
-    return b"".join(chunks)
+    pieces = [b""]
+    for kind, body in ((b"JSON", text), (b"BIN\x00", document.binary), *document.more):
+        if body:
+            padding = (b" " if kind == b"JSON" else b"\x00") * (-len(body) % 4)
+            pieces += [struct.pack("<I4s", len(body) + len(padding), kind), body, padding]
+    pieces[0] = MAGIC + struct.pack("<II", 2, 12 + sum(map(len, pieces)))
+    return b"".join(pieces)
 
 
 def whole(value: Any) -> int:

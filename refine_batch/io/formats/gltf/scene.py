@@ -16,7 +16,7 @@ from refine_batch.io.formats.gltf.document import INSTANCING, whole
 MAX_NODES = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placement:
     """A mesh where a node puts it; `instance` counts the copies of a node that has EXT_mesh_gpu_instancing."""
 
