@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 
 from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.figures import Evaluator, measure
+from refine_batch.figures.auction import RAISES, prices
 from refine_batch.figures.chamfer import chamfer_l2
 from refine_batch.figures.emd import emd
 from refine_batch.figures.f_score import f_score
@@ -155,6 +156,27 @@ def test_emd_is_the_optimal_transport_of_a_linear_programme():
     columns = np.kron(np.ones(12), np.eye(12))
     best = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.ones(24), bounds=(0, None)).fun
     assert emd(a, b) == pytest.approx(best / 12, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [16, 40, 256, 1024])
+def test_the_auction_changes_the_work_and_not_the_assignment(count):
+    random = np.random.default_rng(count)
+    a, b = random.normal(size=(count, 3)), random.normal(size=(count, 3)) * [1.0, 0.2, 2.0]
+    cost = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    rows, columns = linear_sum_assignment(cost)
+    assert emd(a, b) == pytest.approx(cost[rows, columns].mean(), rel=1e-12)
+
+
+def test_prices_come_near_the_dual_variables():
+    random = np.random.default_rng(0)
+    cost = np.linalg.norm(random.normal(size=(256, 1, 3)) - random.normal(size=(1, 256, 3)), axis=-1)
+    price = prices(cost)
+    least = (cost + price).min(axis=1).sum() - price.sum()
+    rows, columns = linear_sum_assignment(cost)
+    best = cost[rows, columns].sum()
+    # No prices make the bound exceed the best assignment; each row may want the last raise more.
+    assert best - 256 * RAISES[-1] * cost.max() <= least <= best * (1 + 1e-5)
+    assert cost.min(axis=1).sum() < 0.9 * best
 
 
 def test_emd_of_a_shift_is_its_length_whatever_the_order():
