@@ -9,7 +9,8 @@ from scipy.spatial.distance import cdist
 from refine_batch.figures.auction import LANES, prices
 
 # Between two samples of one surface the distance is not 0 but of the order of the points' spacing: 0.15, 0.10 and 0.07
-# on a unit sphere for 512, 1024 and 2048 points. The time grows with their square and more. SAMPLES = 1024
+# on a unit sphere for 512, 1024 and 2048 points. The time grows with their square and more.
+SAMPLES = 1024
 
 
 def emd(a: np.ndarray, b: np.ndarray) -> float:

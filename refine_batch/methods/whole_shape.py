@@ -12,7 +12,7 @@ from torch import Tensor
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.normals import vertex_normals
-from refine_batch.mesh.preconditioner import Preconditioner
+from refine_batch.mesh.preconditioner import smoothed
 from refine_batch.methods.scene import Scene
 
 # By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
@@ -75,4 +75,4 @@ def sharpening(batch: MeshBatch, extent: Float[Tensor, " b"]) -> Float[Tensor, "
     """
     placed = batch.vertices / extent[:, None, None]
     smoothness = (ROUNDNESS * extent / mean_edge_length(batch)).square()
-    return placed - Preconditioner(batch, smoothness).solve(placed)
+    return placed - smoothed(batch, placed, smoothness)

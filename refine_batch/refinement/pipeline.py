@@ -261,7 +261,9 @@ class _Ruler:
         self._moved = not ready.placement.is_identity
         self._mask = prepared.mask
         mask = None if self._moved else prepared.mask
-        self._truth = Evaluator(mask, instance.ground_truth, samples=config.figure_samples, seed=seed)
+        self._truth = Evaluator(
+            mask, instance.ground_truth, samples=config.figure_samples, seed=seed, which=config.figures
+        )
 
     def measure(self, mesh: Mesh, working: Mesh, camera: Camera) -> Figures:
         """Of a mesh in the input's and in the working coordinates; the camera is about the latter."""

@@ -42,6 +42,8 @@ def another(value: object) -> object:
         return "auto"
     if value == "auto":
         return "mask"
+    if value == "all":
+        return "fast"
     if isinstance(value, str):
         return value + ":other"
     if isinstance(value, tuple):
