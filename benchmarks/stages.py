@@ -127,8 +127,10 @@ def main() -> None:
     bare = [replace(instance, ground_truth=None) for instance in instances]
     # Kernels are compiled, caches filled.
     refine(instances[:1], replace_steps(config, 2), device=arguments.device)
+    fast = config.model_copy(update={"figures": "fast"})
     columns = {
         "all figures": profiled(instances, config, arguments.device),
+        "fast": profiled(instances, fast, arguments.device),
         "no ground truth": profiled(bare, config, arguments.device),
     }
     sizes = sorted(len(i.mesh.vertices) for i in instances)

@@ -110,6 +110,8 @@ class Instance:
         Further views of the same object.
     notes
         What was left out of the input or understood in one of several ways, a sentence each; kept in the result.
+    content
+        Hash of the bytes of the files that it was made from; None where unknown.
     """
 
     instance_id: str
@@ -126,6 +128,7 @@ class Instance:
     normals: np.ndarray | None = None
     views: tuple[PictureView, ...] = ()
     notes: tuple[str, ...] = ()
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ class RefinedInstance:
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
     returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
     loss over the steps. `camera` and `symmetry_axis` are those that were used. `notes` are the instance's own and what
-    was found in preparing it.
+    was found in preparing it; `content` is the instance's own where whoever had it refined says so.
     """
 
     instance_id: str
@@ -184,6 +187,7 @@ class RefinedInstance:
     iou_2d_given: float | None = None
     iou_2d_refused: float | None = None
     notes: tuple[str, ...] = ()
+    content: str | None = None
 
     @property
     def loss_total(self) -> float | None:

@@ -1,9 +1,11 @@
 """One row to one instance: every fault is an InstanceError of its kind that names the URI and no secret."""
 
 import io
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import trimesh
 from PIL import Image
@@ -11,6 +13,9 @@ from PIL import Image
 from refine_batch.cameras.camera import Camera, UnknownCamera
 from refine_batch.config import RefineConfig
 from refine_batch.dataset import load
+from refine_batch.dataset.columns import MANIFEST_SCHEMA
+from refine_batch.dataset.content import contents
+from refine_batch.dataset.hashing import hash_high
 from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
@@ -193,3 +198,19 @@ def test_no_secret_of_a_uri_appears(folder, monkeypatch, fault):
     assert "host/a.obj" in error.message
     assert "hunter2" not in error.message
     assert "c0ffee" not in error.message
+
+
+def test_the_content_is_that_of_the_files(tmp_path, folder):
+    """What a later run compares a touched file with."""
+    views = [{"image_uri": "photo.png", "mask_uri": "mask.png", "azimuth": 40, "elevation": 10, "distance": 2}]
+    folder.write("views.json", json.dumps(views).encode())
+    row = row_in(folder, mask_uri="mask.png", ground_truth_uri="truth.glb", views_uri="views.json")
+    batch = pa.RecordBatch.from_pylist([asdict(row)], schema=MANIFEST_SCHEMA)
+    first = load_instance(row).content
+    assert hash_high(pa.array([first])) == contents(batch) != 0
+    folder.write("truth.glb", write_mesh(BOX, "glb"))
+    assert load_instance(row).content != first
+
+
+def test_files_that_are_not_local_have_no_content(s3_folder):
+    assert load_instance(row_in(s3_folder), s3_endpoint=s3_folder.s3_endpoint).content is None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
+from refine_batch.dataset.content import content_of, digest_of
 from refine_batch.dataset.picture_row import picture_camera_error
 from refine_batch.dataset.pictures import load_picture
 from refine_batch.dataset.views import ViewRow, parse_views, resolve_views
@@ -16,7 +17,7 @@ from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, MeshFile, read_mesh
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
-from refine_batch.io.uri import parent
+from refine_batch.io.uri import is_local, parent
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.plane import SymmetryAxis
 
@@ -70,6 +71,7 @@ def load_instance(
     picture = load_picture(row, files, config.image_size, config.picture, centre)
     assert picture.image is not None  # row.problem() has seen to its URI
     views = [_view(view, f"views[{i}]", files, config, centre) for i, view in enumerate(_views(row, files))]
+    truth = files.mesh("ground_truth_uri") if row.ground_truth_uri else None
     return Instance(
         instance_id=row.instance_id,
         mesh=mesh,
@@ -79,7 +81,7 @@ def load_instance(
         camera=picture.camera,
         camera_error=picture_camera_error(row),
         symmetry_axis=cast(SymmetryAxis | None, row.axis()),
-        ground_truth=files.mesh("ground_truth_uri") if row.ground_truth_uri else None,
+        ground_truth=truth,
         category=row.category,
         depth=picture.depth,
         normals=picture.normals,
@@ -89,6 +91,7 @@ def load_instance(
             *picture.notes,
             *(note for _, notes in views for note in notes),
         ),
+        content=content_of(files.digests),
     )
 
 
@@ -134,12 +137,16 @@ def _view(
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one row, or of one of its views, each asked for by its column; `prefix` begins a view's."""
+    """The files of one row, or of one of its views, each asked for by its column; `prefix` begins a view's.
+
+    `digests` tells the bytes of those that were fetched, by absolute URI; None for one that is not local.
+    """
 
     row: ManifestRow | ViewRow
     s3_endpoint: str | None
     limits: Limits
     prefix: str = ""
+    digests: dict[str, str | None] = field(default_factory=dict)
 
     def name(self, column: str) -> str:
         """The column's URI as it may be shown."""
@@ -161,8 +168,9 @@ class Files:
 
     def fetch(self, column: str, max_bytes: int, too_large: ErrorKind) -> bytes:
         """The content of the column's file. Raises InstanceError, of the kind `too_large` above `max_bytes`."""
+        uri = getattr(self.row, column)
         try:
-            return fetch(getattr(self.row, column), s3_endpoint=self.s3_endpoint, max_bytes=max_bytes)
+            data = fetch(uri, s3_endpoint=self.s3_endpoint, max_bytes=max_bytes)
         except FileNotFoundError as error:
             text = f"{self.name(column)}: no such file (column {self.prefix}{column})"
             raise InstanceError(ErrorKind.MISSING_FILE, text) from error
@@ -173,3 +181,5 @@ class Files:
         except StorageError as error:
             kind = ErrorKind.ACCESS_DENIED if isinstance(error, AccessDeniedError) else ErrorKind.STORAGE
             raise InstanceError(kind, f"{error} (column {self.prefix}{column})") from error
+        self.digests[uri] = digest_of(data) if is_local(uri) else None
+        return data

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -135,7 +135,7 @@ class Refiner:
         loaded = [_settled(task, future) for task, future in zip(batch.tasks, loading, strict=True)]
         times.append(time.monotonic())
         refined = iter(refine_isolated([x for x in loaded if isinstance(x, Instance)], self._assignment))
-        outcomes = [next(refined) if isinstance(x, Instance) else x for x in loaded]
+        outcomes = [replace(next(refined), content=x.content) if isinstance(x, Instance) else x for x in loaded]
         times.append(time.monotonic())
         write_outcomes(self._assignment, batch, outcomes)
         times.append(time.monotonic())

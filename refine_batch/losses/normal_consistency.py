@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refine_batch.mesh.batch import MeshBatch, masked_sum, row_mask
+from refine_batch.mesh.batch import MeshBatch, masked_sum
+from refine_batch.mesh.padding import row_mask
 
 # A face whose doubled area is below this share of its longest edge squared, or of the mesh's mean doubled area.
 SLIVER = 1e-3

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor
 
 from refine_batch.mesh.mesh import Mesh
-from refine_batch.mesh.sparse import csr_matrix, multiply
-from refine_batch.mesh.topology import face_pairs, unique_edges
+from refine_batch.mesh.padded import PaddedMeshes
+from refine_batch.mesh.padding import row_mask
+from refine_batch.mesh.sparse import multiply
+from refine_batch.mesh.topology import adjacency, face_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +64,21 @@ class MeshBatch:
     @classmethod
     def of(cls, meshes: Sequence[Mesh], device: torch.device | str = "cpu") -> MeshBatch:
         """The batch of `meshes`, which must have been checked (`Mesh.check`)."""
-        pairs, signs = zip(*(face_pairs(mesh.faces) for mesh in meshes), strict=True)
-        vertex_count = [len(mesh.vertices) for mesh in meshes]
-        width = max(vertex_count)
-        edges = [unique_edges(mesh.faces) + i * width for i, mesh in enumerate(meshes)]
-        adjacency = _adjacency(np.concatenate(edges), len(meshes) * width)
-        vertices = _pad([mesh.vertices for mesh in meshes])
-        counts = torch.tensor(vertex_count)
+        padded = PaddedMeshes.of(meshes, device)
+        pair_count, pairs, pair_sign = face_pairs(padded.edges)
+        width = padded.vertices.shape[1]
+        matrix, degree = adjacency(padded.edges, width)
         return cls(
-            vertices=vertices.to(device),
-            vertex_count=counts.to(device, torch.int32),
-            face_count=torch.tensor([len(mesh.faces) for mesh in meshes], dtype=torch.int32, device=device),
-            pair_count=torch.tensor([len(p) for p in pairs], dtype=torch.int32, device=device),
-            faces=_pad([mesh.faces for mesh in meshes]).to(device),
-            pairs=_pad(pairs).to(device),
-            pair_sign=_pad([sign[:, None] for sign in signs])[..., 0].to(device),
-            vertex_mask=(torch.arange(width)[None] < counts[:, None]).to(device),
-            adjacency=adjacency.to(device),
-            degree=torch.diff(adjacency.crow_indices()).reshape(len(meshes), width).to(device, torch.float32),
+            vertices=padded.vertices,
+            vertex_count=padded.vertex_count,
+            face_count=padded.face_count,
+            pair_count=pair_count,
+            faces=padded.faces,
+            pairs=pairs,
+            pair_sign=pair_sign,
+            vertex_mask=row_mask(padded.vertex_count, width),
+            adjacency=matrix,
+            degree=degree,
         )
 
     def sum_neighbours(self, values: Float[Tensor, "b v c"]) -> Float[Tensor, "b v c"]:
@@ -101,11 +99,6 @@ def masked_sum(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float
     return torch.where(mask, values, 0.0).sum(dim=1)
 
 
-def row_mask(count: Int32[Tensor, " b"], width: int) -> Bool[Tensor, "b n"]:
-    """True in the first `count` columns of each row."""
-    return torch.arange(width, device=count.device)[None] < count[:, None]
-
-
 def mean_edge_length(batch: MeshBatch) -> Float[Tensor, " b"]:
     """Mean length of each mesh's face sides, object units; one side counts as often as faces have it."""
     corners = torch.gather(batch.vertices, 1, batch.faces_of()[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
@@ -113,17 +106,3 @@ def mean_edge_length(batch: MeshBatch) -> Float[Tensor, " b"]:
     width = batch.faces.shape[1]
     total = masked_sum(sides, row_mask(batch.face_count, width))
     return (total / (3.0 * batch.face_count)).clamp_min(1e-12)
-
-
-def _adjacency(edges: np.ndarray, size: int) -> Tensor:
-    both = np.concatenate([edges, edges[:, ::-1]]).astype(np.int64)
-    rows, columns = torch.from_numpy(both).unbind(dim=1)
-    return csr_matrix(rows, columns, torch.ones(len(both)), (size, size))
-
-
-def _pad(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Arrays (n_i, k) stacked to (B, max n_i, k), zero where padded; at least one row, so that indices stay valid."""
-    padded = np.zeros((len(arrays), max(1, *(len(a) for a in arrays)), arrays[0].shape[1]), arrays[0].dtype)
-    for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
-    return torch.from_numpy(padded)

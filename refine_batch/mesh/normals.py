@@ -17,7 +17,8 @@ def vertex_normals(mesh: Mesh) -> np.ndarray:
     """(V, 3) float64 unit normals, weighted by the faces' areas; zero where no face with an area meets."""
     with np.errstate(invalid="ignore"):
         across = area_normals(mesh)
-    normals = np.zeros((len(mesh.vertices), 3))
-    for k in range(3):
-        np.add.at(normals, mesh.faces[:, k], across)
+    corners = mesh.faces.ravel()
+    normals = np.stack(
+        [np.bincount(corners, np.repeat(across[:, axis], 3), len(mesh.vertices)) for axis in range(3)], axis=1
+    )
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)

@@ -12,7 +12,7 @@ from torch import Tensor
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.normals import vertex_normals
-from refine_batch.mesh.preconditioner import Preconditioner
+from refine_batch.mesh.preconditioner import smoothed
 from refine_batch.methods.scene import Scene
 
 # By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
@@ -74,4 +74,4 @@ def sharpening(batch: MeshBatch) -> Float[Tensor, "b v 3"]:
     Single-view methods round edges and corners off; a rounded shape must be too large to reach its own outline.
     """
     smoothness = (ROUNDNESS / mean_edge_length(batch)).square()
-    return batch.vertices - Preconditioner(batch, smoothness).solve(batch.vertices)
+    return batch.vertices - smoothed(batch, batch.vertices, smoothness)

@@ -112,7 +112,9 @@ class Ruler:
         seed = instance_seed(config.seed, prepared.instance_id, "figures")
         self._view: View = prepared.subject.views[0]
         self._working = prepared.working
-        self._truth = Evaluator(None, prepared.ground_truth, samples=config.figure_samples, seed=seed)
+        self._truth = Evaluator(
+            None, prepared.ground_truth, samples=config.figure_samples, seed=seed, which=config.figures
+        )
 
     def measure(self, meshes: Sequence[Mesh], camera: Camera) -> list[Figures]:
         """Of meshes in their own coordinates, seen by a camera about the working mesh."""

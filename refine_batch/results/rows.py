@@ -38,8 +38,6 @@ class RowContext:
         Name of the batch it was refined in.
     transient_runs
         Runs before this one in which the same work failed for a reason that may pass.
-    content
-        Hash of the files it was made from, see `dataset.content`.
     not_before
         `refined_at` is later than this (UTC): with `CommittedIndex.newest`, a node whose clock is behind cannot write
         a row that looks older than the one it replaces.
@@ -54,7 +52,6 @@ class RowContext:
     node: str | None = None
     batch: str | None = None
     transient_runs: int = 0
-    content: str | None = None
     not_before: datetime | None = None
 
 
@@ -82,6 +79,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
     for figure in FIGURES:
         values[f"{figure}_before"] = _finite(getattr(refined.before, figure))
         values[f"{figure}_after"] = _finite(getattr(refined.after, figure))
+    values["content"] = refined.content
     values |= {f"loss_{name}": _finite(value) for name, value in refined.losses.items() if name in LOSSES}
     others = [(name, _finite(value)) for name, value in refined.losses.items() if name not in LOSSES]
     return values | {"other_losses": others or None}

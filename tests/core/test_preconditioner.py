@@ -10,8 +10,9 @@ import torch
 from shapes import box, icosphere, soup, torus
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh import preconditioner as module
 from refine_batch.mesh.batch import MeshBatch
-from refine_batch.mesh.preconditioner import Preconditioner
+from refine_batch.mesh.preconditioner import DenseInverse, Preconditioner, smoothed
 from refine_batch.methods.large_steps import UniformAdam
 
 # One has vertices without neighbours.
@@ -45,6 +46,31 @@ def test_each_instance_against_a_dense_solve(smoothness):
         np.testing.assert_allclose(solved[i, :count], np.linalg.solve(dense, own), rtol=1e-3, atol=1e-5)
         # Padding passes through.
         torch.testing.assert_close(solved[i, count:], values[i, count:], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("smoothness", [0.0, 1.0, 20.0, 1000.0])
+def test_explicit_inverses_and_bands_are_other_ways_to_the_same(smoothness):
+    batch = MeshBatch.of(MESHES)
+    values = random_values(batch)
+    inverse = DenseInverse(batch, torch.full((len(batch),), smoothness)).solve(values)
+    once = smoothed(batch, values, smoothness)
+    for i, mesh in enumerate(MESHES):
+        count = len(mesh.vertices)
+        expected = np.linalg.solve(matrix(mesh, smoothness), values[i, :count].double().numpy())
+        np.testing.assert_allclose(inverse[i, :count], expected, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(once[i, :count], expected, rtol=1e-5, atol=1e-6)
+        for solved in (inverse, once):
+            torch.testing.assert_close(solved[i, count:], values[i, count:], rtol=0, atol=0)
+
+
+def test_a_band_that_is_too_wide_is_left_to_the_sparse_factor(monkeypatch):
+    batch = MeshBatch.of(MESHES)
+    values = random_values(batch)
+    expected = smoothed(batch, values, 20.0)
+    monkeypatch.setattr(module, "MOST_BANDED", 0)
+    found = smoothed(batch, values, 20.0)
+    torch.testing.assert_close(found, Preconditioner(batch, 20.0).solve(values), rtol=0, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_each_instance_has_a_smoothness_of_its_own():

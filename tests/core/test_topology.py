@@ -7,15 +7,34 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from shapes import box, fan, icosphere, soup, torus
 
-from refine_batch.mesh.topology import face_edges, face_pairs, unique_edges
+from refine_batch.mesh import topology
+from refine_batch.mesh.edges import Edges
 
 # Few vertices, so that edges meet in threes and more and corners repeat within a face.
 FACES = st.integers(0, 25).flatmap(lambda n: hnp.arrays(np.int32, (n, 3), elements=st.integers(0, 6)))
+
+
+def edges_of(faces: np.ndarray) -> Edges:
+    padded = torch.from_numpy(faces.reshape(-1, 3)) if len(faces) else torch.zeros((1, 3), dtype=torch.int32)
+    return Edges.of(padded[None], torch.tensor([len(faces)], dtype=torch.int32))
+
+
+def face_pairs(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    [count], [pairs], [signs] = topology.face_pairs(edges_of(faces))
+    assert not pairs[count:].any()
+    assert not signs[count:].any()
+    return pairs[:count].numpy(), signs[:count].numpy()
+
+
+def unique_edges(faces: np.ndarray) -> np.ndarray:
+    edges = edges_of(faces)
+    return edges.ends[0, : int(edges.count)].numpy()
 
 
 def edges_by_dictionary(faces: np.ndarray) -> dict[tuple[int, int], list[tuple[int, bool]]]:
@@ -103,8 +122,3 @@ def test_vertex_numbers_beyond_16_bits():
     faces = np.array([[2_000_000_000, 0, 1], [0, 2_000_000_000, 7]], np.int32)
     assert_pairs_are_right(faces)
     assert unique_edges(faces).max() == 2_000_000_000
-
-
-def test_edges_of_each_face_in_order():
-    expected = [[2, 5], [2, 9], [5, 9]]
-    assert face_edges(np.array([[5, 2, 9]], np.int32)).tolist() == expected

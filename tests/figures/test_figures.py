@@ -1,16 +1,21 @@
 """Figures of merit against closed forms and brute force."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import trimesh
-from scipy.optimize import linprog
+from scipy.optimize import linear_sum_assignment, linprog
 
 from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.figures import Evaluator, measure
+from refine_batch.figures import compare as comparison_module
+from refine_batch.figures.auction import RAISES, prices
 from refine_batch.figures.chamfer import chamfer_l2
+from refine_batch.figures.compare import Comparison, compare
 from refine_batch.figures.emd import emd
 from refine_batch.figures.f_score import f_score
 from refine_batch.figures.iou_2d import mask_iou
@@ -155,6 +160,27 @@ def test_emd_is_the_optimal_transport_of_a_linear_programme():
     columns = np.kron(np.ones(12), np.eye(12))
     best = linprog(cost.ravel(), A_eq=np.vstack([rows, columns]), b_eq=np.ones(24), bounds=(0, None)).fun
     assert emd(a, b) == pytest.approx(best / 12, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [16, 40, 256, 1024])
+def test_the_auction_changes_the_work_and_not_the_assignment(count):
+    random = np.random.default_rng(count)
+    a, b = random.normal(size=(count, 3)), random.normal(size=(count, 3)) * [1.0, 0.2, 2.0]
+    cost = np.linalg.norm(a[:, None] - b[None], axis=-1)
+    rows, columns = linear_sum_assignment(cost)
+    assert emd(a, b) == pytest.approx(cost[rows, columns].mean(), rel=1e-12)
+
+
+def test_prices_come_near_the_dual_variables():
+    random = np.random.default_rng(0)
+    cost = np.linalg.norm(random.normal(size=(256, 1, 3)) - random.normal(size=(1, 256, 3)), axis=-1)
+    price = prices(cost)
+    least = (cost + price).min(axis=1).sum() - price.sum()
+    rows, columns = linear_sum_assignment(cost)
+    best = cost[rows, columns].sum()
+    # No prices make the bound exceed the best assignment; each row may want the last raise more.
+    assert best - 256 * RAISES[-1] * cost.max() <= least <= best * (1 + 1e-5)
+    assert cost.min(axis=1).sum() < 0.9 * best
 
 
 def test_emd_of_a_shift_is_its_length_whatever_the_order():
@@ -319,6 +345,40 @@ def test_only_what_is_known_is_measured():
     line = Mesh(np.eye(3), np.array([[0, 0, 1]]))
     assert measure(mesh, camera, mask, line) == Figures(iou_2d=1.0)
     assert measure(line, camera, mask, mesh) == Figures(iou_2d=0.0)
+
+
+def test_only_what_is_asked_for_is_measured():
+    camera, mesh, mask = Camera(30, 20, 3), cube(), np.ones((64, 64), dtype=bool)
+    everything = measure(mesh, camera, mask, sphere(subdivisions=2))
+    fast, none = (
+        Evaluator(mask, sphere(subdivisions=2), which=which).measure(mesh, camera) for which in ("fast", "none")
+    )
+    assert fast == replace(everything, emd=None)
+    assert none == Figures(iou_2d=everything.iou_2d)
+
+
+def test_comparisons_in_one_batch_are_the_same_as_one_after_the_other(monkeypatch):
+    """On a GPU many share a batch, padded to the largest; with a pool others work out the earth mover's distances."""
+    truths = [sphere(subdivisions=2), cube(), None, plate(0.3)]
+    line = Mesh(np.eye(3), np.array([[0, 0, 1]]))
+    comparisons = [
+        Comparison(truth, [cube((0.1, 0, 0)), line, sphere(0.8, subdivisions=3)], seed)
+        for seed, truth in enumerate(truths)
+    ]
+    apart = [compare([comparison], samples=500)[0] for comparison in comparisons]
+    monkeypatch.setattr(comparison_module, "_groups", lambda pairs, comparisons, device: [pairs])
+    with ThreadPoolExecutor(2) as pool:
+        together = compare(comparisons, samples=500, pool=pool)
+    assert [figures[1] for figures in together] == [Figures()] * 4
+    assert together[2] == [Figures()] * 3
+    for one, other in zip(together, apart, strict=True):
+        for a, b in zip(one, other, strict=True):
+            for name, value in vars(b).items():
+                assert (value is None and getattr(a, name) is None) or getattr(a, name) == pytest.approx(
+                    value, rel=1e-6
+                )
+    assert together[0][0].iou_3d is not None
+    assert together[3][0].emd is not None
 
 
 def test_figures_are_plain_floats_and_repeat():

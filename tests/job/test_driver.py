@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 
 import numpy as np
@@ -67,6 +68,11 @@ def test_rows_are_refined_once_and_then_not_again(tmp_path, run, monkeypatch):
     third = run(manifest, output)
     assert (third.exit_status, third.record.skipped, third.record.counts) == (0, 9, {})
     assert len(result_rows(output)) == 9
+
+    for path in tmp_path.iterdir():
+        os.utime(path, (1e9, 1e9))
+    touched = run(manifest, output)
+    assert (touched.exit_status, touched.record.skipped, touched.record.counts) == (0, 9, {})
 
     write_manifest(tmp_path, ids[:3])
     assert run(manifest, output).record.not_in_manifest == 6
