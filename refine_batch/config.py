@@ -133,8 +133,14 @@ class LargeStepsWeights(_Options):
     camera: float = Field(
         1.0, ge=0, description="Of the squared change of a camera that may be wrong, in standard deviations."
     )
-    depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
-    normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
+    depth: float = Field(
+        20_000.0,
+        ge=0,
+        description="Of the squared disagreement with a depth hint, in squared extents; where there is one.",
+    )
+    normals: float = Field(
+        300.0, ge=0, description="Of 1 − the cosine of the disagreement with hints of normals; where there are any."
+    )
 
 
 class LargeStepsOptions(_Options):

@@ -8,7 +8,6 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from refine_batch.mesh.mesh import Mesh
-from refine_batch.mesh.topology import face_edges
 
 # Border vertices nearer than this, in shares of the largest extent, are one: seams that were rounded apart.
 TOLERANCE = 1e-5
@@ -72,7 +71,7 @@ def _near_borders(vertices: np.ndarray, faces: np.ndarray, tolerance: float) -> 
     """(V,) the new number of each vertex, and of each new one the old one that it is; None where all stay."""
     if not len(faces):
         return None
-    edges = face_edges(faces).astype(np.int64)
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
     key, count = np.unique(edges[:, 0] * len(vertices) + edges[:, 1], return_counts=True)
     border = np.unique(np.stack(np.divmod(key[count == 1], len(vertices)), axis=1))
     if len(border) < 2:

@@ -94,6 +94,11 @@ class PreparedInstance:
         """The first view's, about the working mesh."""
         return self.views[0].camera
 
+    @property
+    def hinted(self) -> bool:
+        """Whether any view has a hint of depth or of normals."""
+        return any(view.depth is not None or view.normals is not None for view in self.views)
+
     def seen_by(self, cameras: Sequence[Camera], spread: tuple[float, float, float] | None = None) -> PreparedInstance:
         """The same instance with other cameras, one for each view; with another spread where one is given."""
         views = [

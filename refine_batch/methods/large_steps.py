@@ -36,6 +36,7 @@ from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
+from refine_batch.methods.trust import ViewTrust
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
@@ -58,7 +59,8 @@ class Descent:
     def __init__(self, instances: Sequence[PreparedInstance], scene: Scene, options: LargeStepsOptions, steps: int):
         self.scene, self._options, self._steps = scene, options, steps
         self._whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
-        self._objective = Objective(scene, self._whole, options)
+        self._trust = ViewTrust(scene)
+        self._objective = Objective(scene, self._whole, options, self._trust)
         self._stages = [(first, reach) for reach, first, last in stages(options, steps) if first < last]
         self._details: Details | None = None
         # In extents: it is zero at the start, and M·v is linear in it.
@@ -69,7 +71,10 @@ class Descent:
         self._camera_adam = torch.optim.Adam([self._change], lr=options.camera_learning_rate, betas=(0.8, 0.95))
 
     def iterate(self, step: int) -> Iterate:
-        return self._objective(self._displacement, self._amounts, self._change, step, self._steps)
+        # Losses compare only at one trust in the views.
+        return self._objective(
+            self._displacement, self._amounts, self._change, step, self._steps, judge=not self.settled(step)
+        )
 
     def advance(self, step: int, total: Float[Tensor, ""]) -> None:
         if self._stages and step == self._stages[0][0]:
@@ -142,8 +147,8 @@ class Objective:
     """The weighted losses as a function of the displacement (in extents), of the amounts by which the whole shape
     changes, of how the cameras have moved, and of how far the run has come."""
 
-    def __init__(self, scene: Scene, whole: WholeShape, options: LargeStepsOptions):
-        self._scene, self._whole, self._options = scene, whole, options
+    def __init__(self, scene: Scene, whole: WholeShape, options: LargeStepsOptions, trust: ViewTrust):
+        self._scene, self._whole, self._options, self._trust = scene, whole, options, trust
         # One pair of mirrored views a step, in rotation; none where they would count for nothing.
         directions = symmetry_directions(options.symmetry_azimuths) if options.weights.image_symmetry else []
         self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
@@ -159,8 +164,9 @@ class Objective:
         change: Float[Tensor, "n 3"],
         step: int,
         steps: int,
+        judge: bool = True,
     ) -> Iterate:
-        """The losses there.
+        """The losses there; `judge`: whether the trust in each view may change.
 
         The confidence is in closed form: of b·ln(1/s) + s·d² the minimum over s in (0, 1] is at min(1, b/d²).
         """
@@ -168,22 +174,26 @@ class Objective:
         size, sigma = self._resolution(step / steps)
         vertices = batch.vertices + displacement + self._whole.displacement(amounts)
         views = self._views[step % len(self._views)]
-        depth = scene.render(vertices, views, size, sigma, scene.cameras.now(change))
+        cameras = scene.cameras.now(change)
+        depth = scene.render(vertices, views, size, sigma, cameras)
+        error = silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size))
+        if judge:
+            self._trust.update(error)
+        hints = scene.hint_losses(vertices, cameras, self._trust.now)
         squared, partner = self._planes.squared(vertices, batch)
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         self._planes.follow(vertices, partner, confidence, batch)
         none = torch.zeros_like(scene.trust)
         terms = torch.stack(
             [
-                scene.per_instance(silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size))),
+                scene.per_instance(error, self._trust.now),
                 displacement_loss(displacement, batch),
                 laplacian_change_loss(vertices, self._coarse_laplacian, batch),
                 normal_consistency_loss(vertices, batch) if options.weights.normal_consistency else none,
                 batch.vertex_mean(confidence * squared) * scene.trust,
                 self._image_symmetry(vertices, confidence, depth, views, size),
                 scene.camera_cost(change),
-                none,
-                none,
+                *hints,
             ]
         )
         terms = terms * self._weights

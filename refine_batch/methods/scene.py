@@ -17,6 +17,7 @@ from refine_batch.losses import SymmetryViews
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import PreparedInstance
+from refine_batch.methods.hints import Hints
 from refine_batch.render import SilhouetteRenderer
 from refine_batch.render.warp_rasterise import Shade, rasterise
 
@@ -56,7 +57,11 @@ class Scene:
     ray : (B, V, 3) float32
         Unit vectors to each coarse vertex from the first view's camera, in its place at the start.
     hidden : (B, V) float32
-        How little the other views tell about what happens along `ray`, from 0 to 1: 1 where there are none.
+        How little other views and hints tell about what happens along `ray`, from 0 to 1: 1 where there are none.
+    hints
+        Of the views that have any; None: none has.
+    hinted : (B,) float32
+        How much hints tell about what happens along the rays of the first view, on the whole: from 0 to 1.
     """
 
     batch: MeshBatch
@@ -71,6 +76,8 @@ class Scene:
     trust: Float[Tensor, " b"]
     ray: Float[Tensor, "b v 3"]
     hidden: Float[Tensor, "b v"]
+    hints: Hints | None
+    hinted: Float[Tensor, " b"]
     renderer: SilhouetteRenderer
 
     @classmethod
@@ -83,15 +90,22 @@ class Scene:
         planes = tuple(i.plane for i in instances)
         none = SymmetryPlane((0.0, 0.0, 0.0), trust=0.0)
         ray, hidden = _rays(instances, batch)
+        cameras = MovingCameras(
+            [v.camera for v in views],
+            np.array([v.spread for v in views]),
+            device,
+            np.array([v.pivot for v in views], np.float64),
+        )
+        mesh_of_view = owner.to(device)
+        hints = Hints.of(views, mesh_of_view, batch, cameras.now())
+        hinted = torch.zeros(len(batch), device=device)
+        if hints is not None:
+            eyes = torch.tensor(np.stack([camera_position(v.camera) for v in views]), dtype=torch.float32)
+            hidden, hinted = _told(hints, batch, cameras.now(), eyes.to(device), ray, hidden)
         return cls(
             batch=batch,
-            cameras=MovingCameras(
-                [v.camera for v in views],
-                np.array([v.spread for v in views]),
-                device,
-                np.array([v.pivot for v in views], np.float64),
-            ),
-            mesh_of_view=owner.to(device),
+            cameras=cameras,
+            mesh_of_view=mesh_of_view,
             mask=torch.from_numpy(np.stack([v.mask for v in views]).astype(np.float32)).to(device),
             known=None if known is None else known.to(device, torch.float32),
             weight=torch.tensor([v.weight for v in views], dtype=torch.float32, device=device),
@@ -101,6 +115,8 @@ class Scene:
             trust=torch.tensor([(p or none).trust for p in planes], dtype=torch.float32, device=device),
             ray=ray,
             hidden=hidden,
+            hints=hints,
+            hinted=hinted,
             renderer=renderer,
         )
 
@@ -122,10 +138,24 @@ class Scene:
             return self.known
         return _reduced(self.known, image_size)
 
-    def per_instance(self, of_view: Float[Tensor, " n"]) -> Float[Tensor, " b"]:
-        """The sum over each instance's views of a loss, by their weights."""
+    def per_instance(
+        self, of_view: Float[Tensor, " n"], trust: Float[Tensor, " n"] | None = None
+    ) -> Float[Tensor, " b"]:
+        """The sum over each instance's views of a loss, by their weights and by how far each is trusted."""
         total = torch.zeros(len(self.batch), dtype=of_view.dtype, device=of_view.device)
-        return total.index_add(0, self.mesh_of_view.long(), of_view * self.weight.to(of_view.dtype))
+        weight = self.weight if trust is None else self.weight * trust
+        return total.index_add(0, self.mesh_of_view.long(), of_view * weight.to(of_view.dtype))
+
+    def hint_losses(
+        self, vertices: Float[Tensor, "b v 3"], cameras: Cameras, trust: Float[Tensor, " n"]
+    ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+        """The disagreement with hints of depth and of normals, summed over the views that have them."""
+        none = torch.zeros(len(self.batch), device=vertices.device)
+        if self.hints is None:
+            return none, none
+        owner, weight = self.hints.mesh_of_view.long(), (self.weight * trust)[self.hints.view]
+        depth, normals = self.hints.losses(vertices, self.batch, cameras)
+        return none.index_add(0, owner, depth * weight), none.index_add(0, owner, normals * weight)
 
     def camera_cost(self, change: Float[Tensor, "n 3"]) -> Float[Tensor, " b"]:
         """What the cameras' changes cost each instance, in squared standard deviations."""
@@ -178,3 +208,23 @@ def _rays(
             seen = (1.0 - (other * ray[row]).sum(dim=-1).square()) * min(1.0, view.weight)
             hidden[row] = torch.minimum(hidden[row], 1.0 - seen)
     return ray, hidden
+
+
+def _told(
+    hints: Hints,
+    batch: MeshBatch,
+    cameras: Cameras,
+    eyes: Float[Tensor, "n 3"],
+    ray: Float[Tensor, "b v 3"],
+    hidden: Float[Tensor, "b v"],
+) -> tuple[Float[Tensor, "b v"], Float[Tensor, " b"]]:
+    """What is `hidden` once hints are heard, and how much these tell of each instance on the whole: cos² of the angle
+    between the first view's rays and those of the view whose hint tells most."""
+    told = hints.vertices_told(batch, cameras).float()
+    hinted = torch.zeros(len(batch), device=hidden.device)
+    for row, (view, mesh) in enumerate(zip(hints.view.tolist(), hints.mesh_of_view.tolist(), strict=True)):
+        along = (F.normalize(batch.vertices[mesh] - eyes[view], dim=-1) * ray[mesh]).sum(dim=-1).square()
+        hidden[mesh] = torch.minimum(hidden[mesh], 1.0 - along * told[row])
+        whole = (along * told[row]).sum() / told[row].sum().clamp_min(1.0)
+        hinted[mesh] = torch.maximum(hinted[mesh], whole)
+    return hidden, hinted

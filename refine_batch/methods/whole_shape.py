@@ -1,4 +1,4 @@
-"""Changes of a shape as a whole: thicker or thinner, stretched, sheared, turned, moved and sharper or rounder."""
+"""Changes of a shape as a whole: thicker or thinner, stretched, sheared, turned, moved, sharper or rounder, deeper."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from refine_batch.methods.scene import Scene
 # By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
 # stretch along an axis, a shear or turn from one axis into another, a shift. Amounts are counted in these.
 OFFSET, STRETCH, SHEAR, SHIFT = 0.02, 0.06, 0.04, 0.03
+# The same of a stretch along the viewing rays and a shift along them: what no picture shows is wrong by more.
+DEEPER, NEARER = 0.2, 0.05
 # How far the smoothing reaches whose reverse sharpens, in extents: one amount adds what it would take away.
 ROUNDNESS = 0.08
 CHANGES = 1 + 9 + 3 + 1
@@ -25,11 +27,12 @@ CHANGES = 1 + 9 + 3 + 1
 
 class WholeShape:
     """Fourteen displacement fields per instance: an offset along the vertex normals, nine for a linear map about the
-    centroid, three for a shift, and one that makes edges and corners sharper or rounder.
+    centroid, three for a shift, and one that makes edges and corners sharper or rounder. Where hints tell of them two
+    more, which no silhouette shows: deeper or flatter along the first view's rays, nearer or farther along them.
 
     A silhouette shows how wide an object is, not where each vertex belongs; what is wrong with a coarse mesh is mostly
     of this kind, and far from the outline nothing else tells. How deep it is, it shows least: of what a change does
-    along the viewing ray, `depth` is what is believed.
+    along the viewing ray, `depth` is what is believed, and all where hints tell it.
     """
 
     def __init__(self, meshes: Sequence[Mesh], scene: Scene, depth: float = 1.0):
@@ -37,19 +40,40 @@ class WholeShape:
         for field, mesh in zip(fields, meshes, strict=True):
             field[: len(mesh.vertices)] = displacement_fields(mesh)
         ray, hidden = scene.ray[..., None].double(), scene.hidden[..., None, None].double()
+        # What is told of the front goes for the whole: half of a change is not made behind it.
+        hidden = hidden * (1.0 - scene.hinted.double()[:, None, None, None])
         moved: Float64[Tensor, "b v 3 k"] = torch.cat(
             [torch.from_numpy(fields).to(ray.device), sharpening(scene.batch)[..., None].double()], dim=3
         )
         # In double precision: a sum over vertices must not depend on how far a batch pads them.
-        self._fields = moved - (1.0 - depth) * hidden * (moved * ray).sum(dim=2, keepdim=True) * ray
+        moved = moved - (1.0 - depth) * hidden * (moved * ray).sum(dim=2, keepdim=True) * ray
+        self._fields = moved if scene.hints is None else torch.cat([moved, along_rays(scene)], dim=3)
 
     def none(self) -> Float[Tensor, "b k"]:
         """The amounts that leave every shape as it is."""
-        return torch.zeros(self._fields.shape[0], CHANGES, device=self._fields.device)
+        return torch.zeros(self._fields.shape[0], self._fields.shape[3], device=self._fields.device)
 
     def displacement(self, amounts: Float[Tensor, "b k"]) -> Float[Tensor, "b v 3"]:
         """What these amounts do to each vertex, in extents."""
         return torch.einsum("bvck,bk->bvc", self._fields, amounts.double()).float()
+
+
+def along_rays(scene: Scene) -> Float64[Tensor, "b v 3 2"]:
+    """What one usual amount of a stretch along the first view's rays, and of a shift along them, does to each vertex, as
+    far as hints tell of it; extents. It is depth along the viewing axis that is stretched, about its mean.
+    """
+    batch = scene.batch
+    first = torch.searchsorted(scene.mesh_of_view.contiguous(), torch.arange(len(batch), device=batch.device).int())
+    cameras = scene.cameras.now()[first]
+    forward = cameras.rotation[:, :, 2].double()
+    depth = torch.einsum("bvc,bc->bv", batch.vertices.double(), forward) + cameras.translation[:, 2:].double()
+    ray = scene.ray.double()
+    # A ray's vector whose depth is 1.
+    unit = ray / torch.einsum("bvc,bc->bv", ray, forward).clamp_min(0.1)[..., None]
+    middle = batch.vertex_mean(depth)[:, None]
+    amounts = torch.stack([DEEPER * (depth - middle), torch.full_like(depth, NEARER)], dim=-1)
+    own = (batch.vertex_mask * scene.hinted[:, None]).double()
+    return unit[..., None] * (amounts * own[..., None])[:, :, None]
 
 
 def displacement_fields(mesh: Mesh) -> np.ndarray:

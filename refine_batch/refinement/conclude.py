@@ -38,7 +38,10 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
         [held] = ruler.measure([working.source], camera)
         return _returned(prepared, working.source, camera, held, held, given, reason=verdict.reason)
     camera = output.cameras[0] if output.cameras else start
-    chosen = choose(subject, output, config, ruler.covered_by, given) if config.guard else Choice(1.0)
+    chosen = Choice(1.0)
+    if config.guard:
+        before = ruler.covered_by(subject.mesh.vertices, [view.camera for view in subject.views])
+        chosen = choose(subject, output, config, ruler.covered_by, before, verdict.reason)
     if chosen.reason is not None:
         [held] = ruler.measure([working.source], start)
         kept = _returned(prepared, working.source, start, held, held, given, reason=chosen.reason)
@@ -110,7 +113,7 @@ class Ruler:
 
     def __init__(self, prepared: Prepared, config: RefineConfig):
         seed = instance_seed(config.seed, prepared.instance_id, "figures")
-        self._view: View = prepared.subject.views[0]
+        self._views: tuple[View, ...] = prepared.subject.views
         self._working = prepared.working
         self._truth = Evaluator(
             None, prepared.ground_truth, samples=config.figure_samples, seed=seed, which=config.figures
@@ -123,16 +126,20 @@ class Ruler:
 
     def iou_2d(self, mesh: Mesh, camera: Camera) -> float:
         """Of hard silhouette and mask, where anything is known."""
-        known = self._view.silhouette_known
-        return float(mask_iou(self._seen(mesh, camera) & known, self._view.covered & known))
+        return self._covered(mesh, camera, self._views[0])
 
-    def covered_by(self, vertices: np.ndarray, camera: Camera) -> float:
-        """2D IoU of the source's mesh as it would be with the working mesh's `vertices`."""
-        return self.iou_2d(Mesh(self._working.carry(vertices), self._working.source.faces), camera)
+    def covered_by(self, vertices: np.ndarray, cameras: Sequence[Camera]) -> float:
+        """2D IoU of the source's mesh as it would be with the working mesh's `vertices`; the mean over all views."""
+        mesh = Mesh(self._working.carry(vertices), self._working.source.faces)
+        return float(np.mean([self._covered(mesh, c, view) for c, view in zip(cameras, self._views, strict=True)]))
+
+    def _covered(self, mesh: Mesh, camera: Camera, view: View) -> float:
+        known = view.silhouette_known
+        return float(mask_iou(self._seen(mesh, camera) & known, view.covered & known))
 
     def _seen(self, mesh: Mesh, camera: Camera) -> np.ndarray:
         placed = Mesh(self._working.placed(mesh.vertices), mesh.faces)
-        return hard_silhouettes(placed, [camera], len(self._view.mask))[0]
+        return hard_silhouettes(placed, [camera], len(self._views[0].mask))[0]
 
 
 def _given(prepared: Prepared) -> Camera | None:

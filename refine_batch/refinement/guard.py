@@ -13,6 +13,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.hints import disagreement
 from refine_batch.refinement.risk import risk, signs
 
 # Largest change of an axis' extent: refinement repairs a shape, it does not make another one.
@@ -26,6 +27,12 @@ MAX_FLIPPED_SHARE = 0.25
 # Largest share of the surface whose faces may shrink to next to nothing: to this share of their area.
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
+# Share of the disagreement with hints below which it must fall for these to bear a refinement out.
+BORNE_OUT = 0.8
+# Share of it above which it may not rise.
+LESS_AGREEMENT = 1.02
+# 2D IoU that may be given up for what hints bear out: a few pixels of the outline.
+GIVEN_UP = 0.02
 # How far to go along the path, and up to which share of the largest risk.
 SHARES = ((1.0, 0.4), (0.75, 0.6), (0.5, 1.0))
 # How the reason begins where only the estimate of the risk speaks against a mesh.
@@ -55,34 +62,47 @@ def choose(
     subject: PreparedInstance,
     output: MethodOutput,
     config: RefineConfig,
-    iou_2d: Callable[[np.ndarray, Camera], float],
+    iou_2d: Callable[[np.ndarray, Sequence[Camera]], float],
     given: float,
+    settled: str | None = None,
 ) -> Choice:
     """How far to go towards what a method found.
 
     Parameters
     ----------
     iou_2d
-        Of the mesh with these vertices (of the working mesh) seen by this camera.
+        Of the mesh with these vertices (of the working mesh) seen by these cameras; the mean over all views.
     given
-        2D IoU of the coarse mesh at the camera that was given.
+        2D IoU of the coarse mesh at the cameras that were given; the mean over all views.
+    settled
+        Why nothing needs to be refined by what the masks say; hints can say otherwise.
     """
     coarse = subject.mesh
-    camera = output.cameras[0] if output.cameras else subject.camera
-    moved = iou_2d(coarse.vertices, camera)
-    estimated = risk(signs(coarse, output.vertices, subject.camera, camera, given, moved))
-    if estimated > config.guard_risk:
+    cameras = output.cameras or tuple(view.camera for view in subject.views)
+    moved = iou_2d(coarse.vertices, cameras)
+    estimated = risk(signs(coarse, output.vertices, subject.camera, cameras[0], given, moved))
+    if settled is None and estimated > config.guard_risk:
         text = f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above --guard-risk "
-        return Choice(0.0, f"{text}{config.guard_risk:g}", estimated)
+        settled = f"{text}{config.guard_risk:g}"
     reason = None
     for share, limit in SHARES:
-        if estimated > limit * config.guard_risk:
-            continue
         vertices = along(coarse.vertices, output.vertices, share)
-        reached = iou_2d(vertices, camera)
-        if reached < given:
+        hints = disagreement(subject, vertices, cameras)
+        # What a hint bears out no silhouette need say as well.
+        borne_out = hints is not None and hints[1] < BORNE_OUT * hints[0]
+        if not borne_out:
+            if settled is not None:
+                return Choice(0.0, reason or settled, estimated)
+            if estimated > limit * config.guard_risk:
+                continue
+        reached = iou_2d(vertices, cameras)
+        found: str | None = None
+        if hints is not None and hints[1] > LESS_AGREEMENT * hints[0]:
+            more = hints[1] / max(hints[0], 1e-12) - 1
+            found = f"the mesh agrees less with the hints of depth or normals than before, by {more:.0%}"
+        elif reached < given - (GIVEN_UP if borne_out else 0.0):
             fallen = f"2D IoU {given:.4f} → {reached:.4f}"
-            found: str | None = f"the silhouette agrees less with the mask than before: {fallen}"
+            found = f"the silhouette agrees less with the mask than before: {fallen}"
         else:
             found = implausible(coarse, Mesh(vertices, coarse.faces))
         if found is None:

@@ -77,16 +77,18 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     seen = still([_each(lambda p: _with_camera(p, device), prepared, device) for prepared in batch])
     ready = [prepared for _, prepared in seen]
     if config.guard:
+        # Where the masks ask for nothing, hints may.
         judged = still(halved(lambda some: judge(some, config, device), ready, device))
         by_place = dict(seen)
         for i, verdict in judged:
-            if verdict.reason is not None:
+            if verdict.reason is not None and not (verdict.settled and by_place[i].subject.hinted):
                 outcomes[i] = Optimised(by_place[i], None, verdict)
         seen = [(i, by_place[i].loosened(verdict.looseness)) for i, verdict in judged if outcomes[i] is None]
         ready = [prepared for _, prepared in seen]
+    verdicts = dict(judged) if config.guard else {}
     run = halved(lambda some: method([p.subject for p in some], config, device), ready, device)
     for (i, prepared), output in zip(seen, run, strict=True):
-        outcomes[i] = output if isinstance(output, InstanceError) else _checked(prepared, output)
+        outcomes[i] = _checked(prepared, output, verdicts.get(i))
     return [outcome for outcome in outcomes if outcome is not None]
 
 
@@ -176,7 +178,9 @@ def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
     return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
 
 
-def _checked(prepared: Prepared, output: MethodOutput | InstanceError) -> Optimised | InstanceError:
+def _checked(
+    prepared: Prepared, output: MethodOutput | InstanceError, verdict: Verdict | None
+) -> Optimised | InstanceError:
     if isinstance(output, InstanceError):
         return output
     try:
@@ -188,4 +192,4 @@ def _checked(prepared: Prepared, output: MethodOutput | InstanceError) -> Optimi
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
     if cameras != len(prepared.subject.views):
         return unexpected(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
-    return Optimised(prepared, output)
+    return Optimised(prepared, output, verdict or Verdict())

@@ -61,6 +61,8 @@ class Verdict:
         Of all views about the working mesh, where they explain what was wrong; None: as given.
     doubtful
         Whether mesh and mask hardly meet.
+    settled
+        Whether the reason is that the masks ask for nothing; hints of depth or normals may ask for more.
     looseness
         By how much the cameras' spreads are to be multiplied, from what a camera alone explains.
     """
@@ -68,6 +70,7 @@ class Verdict:
     reason: str | None = None
     cameras: tuple[Camera, ...] | None = None
     doubtful: bool = False
+    settled: bool = False
     looseness: float = 1.0
 
 
@@ -79,7 +82,7 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
     verdicts: list[Verdict | InstanceError | None] = []
     for prepared in batch:
         near = outlines_apart(prepared.subject)
-        verdicts.append(Verdict(_agrees(near)) if near < ALREADY_GOOD else None)
+        verdicts.append(Verdict(_agrees(near), settled=True) if near < ALREADY_GOOD else None)
     open_ = [i for i, verdict in enumerate(verdicts) if verdict is None]
     fitted = fit_cameras([batch[i].subject for i in open_], config, device) if open_ else []
     for i, outcome in zip(open_, fitted, strict=True):
@@ -96,13 +99,14 @@ def silhouette_iou(subject: PreparedInstance, camera: Camera | None = None) -> f
 
 
 def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None = None) -> float:
-    """Mean distance of the working mesh's outlines and the masks', as a share of the pictures' side; over all views."""
+    """Mean distance of the working mesh's outlines and the masks', as a share of the pictures' side; the median
+    over all views, so that none decides alone."""
     apart = []
     for number, view in enumerate(subject.views):
         known = view.silhouette_known
         seen = _seen(subject, view, None if cameras is None else cameras[number])
         apart.append(outline_distance(seen & known, view.covered & known) / len(view.mask))
-    return float(np.mean(apart))
+    return float(np.median(apart))
 
 
 def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict | InstanceError:
@@ -118,6 +122,7 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
             "the camera alone explains the picture: from one a little beside that which was given the coarse mesh "
             f"meets its mask (2D IoU {given:.3f} → {best:.3f})",
             cameras,
+            settled=True,
         )
     if best <= 0.0:
         return InstanceError(ErrorKind.CAMERA_INVALID, _out_of_sight(prepared))
