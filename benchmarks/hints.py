@@ -5,8 +5,8 @@
     python benchmarks/hints.py --synthetic 20 --cases one occluded
     python benchmarks/hints.py FOLDER --cases depth --options large_steps.weights.depth=10000
 
-FOLDER holds true meshes, as for `benchmarks/shapes.py`, whose cameras, coarse meshes and measures are used; `--synthetic`
-takes so many of the package's own objects instead. Each case is refined by large-steps with defaults:
+FOLDER holds true meshes, as for `benchmarks/shapes.py`, whose cameras, coarse meshes and measures are used;
+`--synthetic` takes so many of the package's own objects instead. Each case is refined by large-steps with defaults:
 
     one                 one picture
     views               four pictures, a quarter turn apart, by the true cameras

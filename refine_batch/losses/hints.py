@@ -1,7 +1,7 @@
 """Losses against hints of depth and of normals: what the surface seen at chosen pixels is told by.
 
-Which triangle a pixel sees is settled by the hard rasteriser; where the pixel's ray meets that triangle's plane, and how
-the plane is turned, follow from its corners in closed form and are differentiable in them.
+Which triangle a pixel sees is settled by the hard rasteriser; where the pixel's ray meets that triangle's plane, and
+how the plane is turned, follow from its corners in closed form and are differentiable in them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Seen:
 class Scaling:
     """What is not known of each of N views' depths.
 
-    `scale`, `shift` (N,): whether these are to be found; `inverse` (N,): whether they are those of the reciprocal depth.
+    `scale`, `shift` (N,): whether these are to be found; `inverse` (N,): whether they are those of the
+    reciprocal depth.
     """
 
     scale: Bool[Tensor, " n"]

@@ -59,8 +59,8 @@ class WholeShape:
 
 
 def along_rays(scene: Scene) -> Float64[Tensor, "b v 3 2"]:
-    """What one usual amount of a stretch along the first view's rays, and of a shift along them, does to each vertex, as
-    far as hints tell of it; extents. It is depth along the viewing axis that is stretched, about its mean.
+    """What one usual amount of a stretch along the first view's rays, and of a shift along them, does to each vertex,
+    as far as hints tell of it; extents. It is depth along the viewing axis that is stretched, about its mean.
     """
     batch = scene.batch
     first = torch.searchsorted(scene.mesh_of_view.contiguous(), torch.arange(len(batch), device=batch.device).int())

@@ -112,7 +112,7 @@ def chosen(mesh: Mesh, refined: np.ndarray, iou, given: float, cameras=None, lim
 
 
 def test_a_worse_silhouette_is_refused_with_both_values(box):
-    found = chosen(box, box.vertices * np.float32(1.1), lambda vertices, camera: 0.9, 0.91)
+    found = chosen(box, box.vertices * np.float32(1.1), lambda vertices, cameras: 0.9, 0.91)
     assert found.share == 0.0
     assert "2D IoU 0.9100 → 0.9000" in found.reason
 
@@ -122,8 +122,8 @@ def test_as_far_as_the_silhouette_is_no_worse(box):
     asked = []
     turned = Camera(33.0, 20.0, 2.0)
 
-    def iou(vertices: np.ndarray, camera: Camera) -> float:
-        asked.append(camera)
+    def iou(vertices: np.ndarray, cameras) -> float:
+        asked.append(cameras[0])
         if np.array_equal(vertices, box.vertices):
             return 0.8
         return 0.9 if np.ptp(vertices[:, 0]) < 1.3 else 0.5
@@ -139,7 +139,7 @@ def test_as_far_as_the_silhouette_is_no_worse(box):
 def test_the_first_objection_is_told(box):
     """Against all of the way: a shape that no repair leaves; half of it is flat, and less agreed."""
 
-    def iou(vertices: np.ndarray, camera: Camera) -> float:
+    def iou(vertices: np.ndarray, cameras) -> float:
         return (
             0.6 if vertices[0, 0] * box.vertices[0, 0] < 0 else 0.5 if np.array_equal(vertices, box.vertices) else 0.4
         )
@@ -153,7 +153,7 @@ def test_the_riskier_the_less_far(box):
     """By the estimated risk's share of the largest: all of the way, three quarters, half, nothing."""
     refined = box.vertices * np.array([1.2, 1.1, 1.0], np.float32)
 
-    def iou(vertices: np.ndarray, camera: Camera) -> float:
+    def iou(vertices: np.ndarray, cameras) -> float:
         return 0.5 if np.array_equal(vertices, box.vertices) else 0.8
 
     worst = chosen(box, refined, iou, 0.5).risk
