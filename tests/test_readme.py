@@ -81,7 +81,7 @@ def test_the_picture_is_small_and_ends_in_words():
 def test_the_library_is_used_as_shown(monkeypatch, capsys):
     """Two small steps instead of the default's four hundred; all else as it stands."""
     box = trimesh.creation.box((0.4, 0.4, 0.4)).subdivide()
-    [example] = blocks("python")
+    [example, _] = blocks("python")
     quick = RefineConfig(steps=2, image_size=64, figure_samples=100)
     full = refine_batch.refine
     monkeypatch.setattr(refine_batch, "refine", lambda instances: full(instances, quick), raising=False)
@@ -97,6 +97,15 @@ def test_the_library_is_used_as_shown(monkeypatch, capsys):
     status, before, after = capsys.readouterr().out.split()
     assert status in ("refined", "kept")
     assert 0 < float(before) <= float(after) <= 1
+
+
+def test_a_file_is_written_back_as_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    box = trimesh.creation.box()
+    box.export("chair.glb")
+    [_, example] = blocks("python")
+    exec(example, {"vertices": box.vertices * 2})
+    assert trimesh.load_mesh("refined.glb").bounds.tolist() == (box.bounds * 2).tolist()
 
 
 def test_every_make_target_shown_exists():

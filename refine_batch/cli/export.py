@@ -7,7 +7,7 @@ import difflib
 import io
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -31,10 +31,11 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["obj", "ply", "glb"]),
+    type=click.Choice(["obj", "ply", "glb", "source"]),
     default="obj",
     show_default=True,
-    help="Of the files. obj, because every program reads it; glb is the smallest.",
+    help="Of the files. obj, because every program reads it; glb is the smallest; these three are bare triangles. "
+    "source: each coarse file itself with moved positions, its materials, textures, colours and nodes as they were.",
 )
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this instance; may be given several times.")
 @click.option("--with-coarse", is_flag=True, help="Also write each coarse mesh, read from where the manifest named it.")
@@ -42,14 +43,17 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
 def export(
     output: str,
     directory: str,
-    file_format: MeshFormat,
+    file_format: MeshFormat | Literal["source"],
     ids: tuple[str, ...],
     with_coarse: bool,
     s3_endpoint: str | None,
 ) -> None:
     """Write the meshes of OUTPUT into DIRECTORY, one file per instance, and an index.csv that says which is which.
 
-    File names are made from the instance ids: what a file system cannot hold is replaced and a hash added.
+    File names are made from the instance ids: what a file system cannot hold is replaced and a hash added. With
+    --format source the coarse files are read again from where the manifest named them; one that is gone or has changed
+    is named, and the others are written. What a file keeps beside it (buffers, materials, textures) is copied with it,
+    into a folder of the instance's own.
     """
     from refine_batch.cli.outputs import open_output
     from refine_batch.errors import UsageError
@@ -73,14 +77,18 @@ def export(
 
 
 def write_meshes(
-    source: Storage, target: Storage, file_format: MeshFormat, *, ids: tuple[str, ...] = (), with_coarse: bool = False
+    source: Storage,
+    target: Storage,
+    file_format: MeshFormat | Literal["source"],
+    *,
+    ids: tuple[str, ...] = (),
+    with_coarse: bool = False,
 ) -> tuple[int, list[str]]:
     """Write every mesh of an output as a file, and the index; how many were written, and what went wrong.
 
     The index goes last, so that one that is there is complete.
     """
     from refine_batch.errors import InstanceError
-    from refine_batch.io.meshes import write_mesh
 
     names, problems = FileNames(), []
     index = io.StringIO(newline="")
@@ -89,17 +97,21 @@ def write_meshes(
     written, missing = 0, dict.fromkeys(ids)
     for row, mesh in _rows(source, ids):
         name = names.of(row["instance_id"])
-        files = [f"{name}.{file_format}"]
-        target.write(files[0], write_mesh(mesh, file_format))
-        written += 1
         missing.pop(row["instance_id"], None)
+        try:
+            path, *notes = _write_mesh(target, name, row, mesh, file_format, source.s3_endpoint)
+        except InstanceError as error:
+            problems.append(f"{row['instance_id']}: {error.message}")
+            continue
+        problems += [f"{row['instance_id']}: {note}" for note in notes]
+        written += 1
+        files = [path]
         if with_coarse:
-            files.append(f"{name}.coarse.{file_format}")
             try:
-                target.write(files[1], write_mesh(_coarse(row, source.s3_endpoint), file_format))
+                files += _write_coarse(target, f"{name}.coarse", row, file_format, source.s3_endpoint)
             except InstanceError as error:
                 problems.append(f"{row['instance_id']}: {error.message}")
-                files[1] = ""
+                files.append("")
         sheet.writerow([*files, *("" if row[column] is None else row[column] for column in INDEX_COLUMNS)])
     target.write(INDEX, index.getvalue().encode("utf-8", "surrogatepass"))
     return written, problems + (_why_missing(source, list(missing)) if missing else [])
@@ -139,14 +151,43 @@ def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any
                 yield row, mesh
 
 
-def _coarse(row: dict[str, Any], s3_endpoint: str | None) -> Mesh:
-    from refine_batch.errors import ErrorKind, InstanceError
-    from refine_batch.io.beside import files_beside
-    from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
-    from refine_batch.io.storage import StorageError, fetch
+def _write_mesh(
+    target: Storage,
+    name: str,
+    row: dict[str, Any],
+    mesh: Mesh,
+    file_format: MeshFormat | Literal["source"],
+    s3_endpoint: str | None,
+) -> list[str]:
+    """The path that was written, then sentences about what was not."""
+    from refine_batch.cli.source_files import write_source
+    from refine_batch.io.meshes import write_mesh
 
-    try:
-        data = fetch(row["mesh_uri"], s3_endpoint=s3_endpoint, max_bytes=MAX_MESH_BYTES)
-    except (FileNotFoundError, StorageError) as error:
-        raise InstanceError(ErrorKind.MISSING_FILE, f"its coarse mesh cannot be read any more: {error}") from error
-    return parse_mesh(data, row["mesh_uri"], sibling=files_beside(row["mesh_uri"], s3_endpoint=s3_endpoint))
+    if file_format == "source":
+        return write_source(target, name, row, mesh, s3_endpoint)
+    path = f"{name}.{file_format}"
+    target.write(path, write_mesh(mesh, file_format))
+    return [path]
+
+
+def _write_coarse(
+    target: Storage,
+    name: str,
+    row: dict[str, Any],
+    file_format: MeshFormat | Literal["source"],
+    s3_endpoint: str | None,
+) -> list[str]:
+    """The path of the coarse mesh, read from where the manifest named it."""
+    from refine_batch.cli.source_files import fetch_coarse, write_source
+    from refine_batch.io.beside import files_beside
+    from refine_batch.io.meshes import parse_mesh, write_mesh
+    from refine_batch.io.uri import redact
+
+    uri = row["mesh_uri"]
+    data = fetch_coarse(uri, s3_endpoint)
+    mesh = parse_mesh(data, redact(uri), sibling=files_beside(uri, s3_endpoint=s3_endpoint))
+    if file_format == "source":
+        return write_source(target, name, row, mesh, s3_endpoint)[:1]
+    path = f"{name}.{file_format}"
+    target.write(path, write_mesh(mesh, file_format))
+    return [path]

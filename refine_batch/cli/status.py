@@ -12,12 +12,20 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from refine_batch.results.lock import Holder
     from refine_batch.results.run_record import RunRecord
     from refine_batch.results.summary import FailureSummary, GroupSummary, Summary
 
 
 # Of the newest run, with --json.
 LAST_RUN = ("run_id", "manifest", "started_at", "ended_at", "outcome", "exit_status", "message", "counts", "skipped")
+# Of whoever holds the output's lock, with --json.
+HOLDER = ("run_id", "purpose", "host", "pid", "started_at", "heartbeat_at")
+_STATES = {
+    "running": "still running",
+    "killed": "killed; the same command goes on from there",
+    "unknown": "killed, or cut off from the output for longer than its lock lasts; the same command goes on from there",
+}
 
 
 @click.command(cls=Command, short_help=COMMANDS["status"])
@@ -46,8 +54,9 @@ def status(
     s3_endpoint: str | None,
 ) -> None:
     """Show what OUTPUT holds: counts by status, figures before and after, by category, and what failed and why."""
-    from refine_batch.cli.console import console, print_json
+    from refine_batch.cli.console import console, plain, print_json
     from refine_batch.cli.outputs import open_output
+    from refine_batch.results.lock import holder_of
     from refine_batch.results.run_record import RunRecord
     from refine_batch.results.summary import summarise
 
@@ -55,28 +64,35 @@ def status(
         raise click.UsageError("--format is an option of --paper-table")
     if paper_table and as_json:
         raise click.UsageError("--paper-table and --json are two; --json holds all that is in the table")
-    storage = open_output(output, s3_endpoint)
+    storage = open_output(output, s3_endpoint, begun=not paper_table)
     summary = summarise(storage)
     last = next(iter(RunRecord.load_latest(storage, 1)), None)
+    holder = holder_of(storage)
     if as_json:
-        print_json(summary.to_dict() | {"last_run": last and last.model_dump(mode="json", include=set(LAST_RUN))})
+        lock = holder and {name: getattr(holder, name) for name in HOLDER} | {"state": holder.state()}
+        shown = last and last.model_dump(mode="json", include=set(LAST_RUN))
+        print_json(summary.to_dict() | {"last_run": shown, "lock": lock})
     elif paper_table:
         show_paper_table(summary, table_format or "text", by_category=by == "category")
     else:
         show(summary, console(), by_category=by == "category")
         if last is not None:
-            show_last_run(last, console())
+            show_last_run(last, console(), holder)
+        if holder is not None and (last is None or last.outcome != "running"):
+            # It has not come to its record yet, or is a compaction.
+            console().print(plain(f"\n{holder}: {_STATES[holder.state()]}"), soft_wrap=True)
 
 
-def show_last_run(run: RunRecord, out: Console) -> None:
-    """Print how the newest run ended, or that it has not."""
+def show_last_run(run: RunRecord, out: Console, holder: Holder | None = None) -> None:
+    """Print how the newest run ended, or whether it goes on, which who holds the output's lock tells."""
     from refine_batch.cli.console import plain
     from refine_batch.job.progress import duration
 
     out.print()
     text = f"last run {run.run_id}, started {run.started_at:%Y-%m-%d %H:%M} UTC: "
     if run.outcome == "running":
-        text += "still running, or killed; the same command goes on from there"
+        text += _STATES[holder.state() if holder is not None else "killed"]
+        text += f" ({holder})" if holder is not None else ""
     else:
         seconds = (run.ended_at - run.started_at).total_seconds() if run.ended_at else 0.0
         counts = ", ".join(f"{number} {status}" for status, number in run.counts.items()) or "nothing done"

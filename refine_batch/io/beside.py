@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.formats.common import MeshFormatError, Sibling
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch
-from refine_batch.io.uri import is_http, is_local, join, normalise, parent, redact
+from refine_batch.io.uri import is_http, is_inside, is_local, join, normalise, parent, redact
 
 _SHOWN = 80
 
@@ -24,7 +24,7 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
     Raises, when called
     -------------------
     MeshFormatError
-        The name leads out of the folder, or the mesh came over HTTP, where there is no folder.
+        The name leads out of the folder, or there is none: the mesh came over HTTP or out of an archive.
     InstanceError
         MISSING_FILE, MESH_TOO_LARGE, ACCESS_DENIED or STORAGE.
     """
@@ -32,8 +32,9 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
 
     def sibling(name: str, max_bytes: int) -> bytes:
         relative = relative_name(name)
-        if is_http(base):
-            raise MeshFormatError(f"it keeps data in another file, {name[:_SHOWN]!a}, which is not fetched over HTTP")
+        if is_http(base) or is_inside(base):
+            why = "fetched over HTTP" if is_http(base) else "looked for in an archive"
+            raise MeshFormatError(f"it keeps data in another file, {name[:_SHOWN]!a}, which is not {why}")
         place = join(parent(base), relative)
         if is_local(base):
             _check_inside(parent(base), place, name)

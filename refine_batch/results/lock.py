@@ -83,6 +83,10 @@ class Holder:
         """True where the heartbeat is out of date, by clocks that may differ between machines."""
         return abs(time.time() - self.heartbeat_at) > self.ttl
 
+    def state(self) -> str:
+        """`running`, `killed`, or `unknown` where its heart has not beaten for too long elsewhere."""
+        return "killed" if self.is_dead() else "unknown" if self.is_late() else "running"
+
     def __str__(self) -> str:
         age = _duration(max(0.0, time.time() - self.started_at))
         beat = _duration(max(0.0, time.time() - self.heartbeat_at))
@@ -219,7 +223,8 @@ class OutputLock:
                 self._taken_by = found[0]
         except FileNotFoundError:
             # Removed by hand, or by another's late release. Whoever has made a new one meanwhile is found by the next.
-            self._storage.create(LOCK, self._holder.dump())
+            if not self._is_late():
+                self._storage.create(LOCK, self._holder.dump())
 
     def release(self) -> None:
         """Give the lock back; never raises."""
@@ -260,12 +265,17 @@ class OutputLock:
         self.release()
 
 
-def held_by(storage: Storage) -> str | None:
-    """The run whose lock this machine finds in the folder; None where it finds none."""
+def holder_of(storage: Storage) -> Holder | None:
+    """Who the lock that this machine finds in the folder is of, dead or alive; None where it finds none."""
     try:
-        holder = Holder.parse(storage.read(LOCK))
+        return Holder.parse(storage.read(LOCK))
     except FileNotFoundError:
         return None
+
+
+def held_by(storage: Storage) -> str | None:
+    """The run whose lock this machine finds in the folder; None where it finds none."""
+    holder = holder_of(storage)
     return holder.run_id if holder else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -20,6 +21,7 @@ from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.io import retry
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
+from refine_batch.results.lock import LOCK, Holder
 from refine_batch.results.parts import part_name, write_part
 from refine_batch.results.rows import RowContext, row_of, table_of
 from refine_batch.results.run_record import RunRecord
@@ -89,8 +91,35 @@ def test_status_tells_how_the_last_run_ended(tmp_path, outcome):
     assert "20260130" not in shown
     assert "[b]the same command goes on from here" in shown
     assert ("finished after 3 min with exit status 1; 1 refined" in shown) is (outcome == "finished")
-    assert ("still running, or killed" in shown) is (outcome == "running")
+    assert ("killed; the same command goes on" in shown) is (outcome == "running")
     assert json.loads(invoke("status", output, "--json").output)["last_run"]["outcome"] == outcome
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize(
+    ("holder", "said"),
+    [
+        ({}, "still running"),
+        ({"process_started": "1"}, "killed; the same command goes on from there"),
+        ({"boot": "elsewhere", "heartbeat_at": 0.0}, "killed, or cut off"),
+    ],
+)
+def test_status_of_a_run_that_has_written_nothing_yet(tmp_path, recorded, holder, said):
+    storage = Storage(str(tmp_path))
+    storage.write(LOCK, replace(Holder.here("a-run", "run", 60.0), **holder).dump())
+    if recorded:
+        RunRecord(run_id="a-run", started_at=datetime.now(UTC)).write(storage)
+    result = invoke("status", tmp_path)
+    assert result.exit_code == 0, result.output
+    assert result.output.count(said) == 1
+    assert f"process {os.getpid()}" in result.output
+    state = json.loads(invoke("status", tmp_path, "--json").output)["lock"]["state"]
+    assert said.startswith({"running": "still", "killed": "killed;", "unknown": "killed,"}[state])
+
+
+def test_status_of_a_run_whose_lock_is_gone_says_that_it_was_killed(tmp_path):
+    RunRecord(run_id="a-run", started_at=datetime.now(UTC)).write(Storage(str(tmp_path)))
+    assert "killed; the same command goes on from there" in invoke("status", tmp_path).output
 
 
 def test_status_tells_counts_figures_categories_and_failures(tmp_path):

@@ -321,6 +321,8 @@ def test_gltf_reads_nothing_that_lies_elsewhere(tmp_path, uri):
 def test_nothing_is_fetched_over_http():
     with pytest.raises(InstanceError, match="not fetched over HTTP"):
         parse_mesh(beside_file("scene.bin"), "scene.gltf", sibling=files_beside("https://host/a/scene.gltf"))
+    with pytest.raises(InstanceError, match="not looked for in an archive"):
+        parse_mesh(beside_file("scene.bin"), "scene.gltf", sibling=files_beside("tar://0-9//a/shard.tar#scene.gltf"))
 
 
 def test_what_lies_beside_counts_against_one_limit(tmp_path, monkeypatch):

@@ -199,8 +199,8 @@ def test_a_run_that_slept_past_its_lock_knows_though_the_other_has_come_and_gone
     monkeypatch.setattr(lock_module, "_clock", lambda: time.monotonic() + slept)
     with lock(output, ttl=60, heartbeat=0.1) as held:
         held.check()
-        output.delete(LOCK)
         slept = 3600.0
+        output.delete(LOCK)
         time.sleep(0.3)  # some heartbeats, none of which may renew it
         with pytest.raises(LockLostError, match="this run stops"):
             held.check()
