@@ -27,6 +27,8 @@ AXES = {"opencv": np.eye(3), "opengl": np.diag([1.0, -1.0, -1.0])}
 _OFF = 0.5
 _LONGEST_PIXEL = 4.0
 _SAME = 1e-7
+# Depth below which the origin lies at the camera rather than before it.
+_AT_THE_CAMERA = 1e-9
 _SHEAR = 1e-3
 
 
@@ -100,7 +102,7 @@ def camera_of_pinhole(pinhole: Pinhole, centre: Sequence[float] | np.ndarray | N
     forward = pinhole.rotation[2]
     if centre is not None:
         target = _before(pinhole, centre)
-    elif pinhole.translation[2] > 0:
+    elif pinhole.translation[2] > _AT_THE_CAMERA:
         target = nearest_on_axis(pinhole)
     else:
         target = pinhole.centre + forward

@@ -8,7 +8,7 @@ from result_rows import put, result
 
 from refine_batch.cli import main
 from refine_batch.io.storage import Storage
-from refine_batch.job import cluster
+from refine_batch.job import address
 
 HEADER = "instance_id,mesh_uri,image_uri,azimuth,elevation,distance\n"
 ROW = "a,a.obj,a.png,1,2,3\n"
@@ -88,7 +88,7 @@ def folder(tmp_path_factory):
 def test_a_mistake_is_answered_with_what_would_be_right(folder, monkeypatch, typed, said):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("COLUMNS", "1000")
-    monkeypatch.setattr(cluster, "ANSWERS_WITHIN", 0.2)
+    monkeypatch.setattr(address, "ANSWERS_WITHIN", 0.2)
     before = files(folder)
     answer = CliRunner().invoke(main, typed.split())
     assert answer.exit_code == 2

@@ -77,7 +77,7 @@ def test_any_pinhole_over_square_pixels_is_exactly_a_camera(given_, centre):
 def test_without_a_centre_it_is_the_same_camera(given_):
     intrinsics, extrinsics, width, height = given_
     camera, _ = camera_from_matrices(intrinsics, extrinsics, "opencv", width, height)
-    assert camera.distance == pytest.approx(extrinsics[2, 3] if extrinsics[2, 3] > 0 else 1.0)
+    assert camera.distance == pytest.approx(extrinsics[2, 3] if extrinsics[2, 3] > 1e-9 else 1.0)
     np.testing.assert_allclose(matrices_of(camera, width, height)[1], extrinsics, atol=1e-7)
     # The target is the axis' nearest point to the origin, or a point of the axis at all.
     seen = extrinsics[:3, :3] @ camera.target + extrinsics[:3, 3]
