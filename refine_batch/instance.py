@@ -182,6 +182,8 @@ class RefinedInstance:
     preparation: str | None = None
     symmetry_axis: SymmetryAxis | None = None
     symmetry_plane: tuple[float, float, float, float] | None = None
+    intrinsics: tuple[float, ...] | None = None
+    extrinsics: tuple[float, ...] | None = None
     share: float | None = None
     risk: float | None = None
     iou_2d_given: float | None = None

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.matrices import matrices_of
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError
 from refine_batch.figures.iou_2d import mask_iou
@@ -84,11 +85,15 @@ def _returned(
     if prepared.unknown is None and camera == prepared.subject.camera:
         source = "given"
     plane = prepared.subject.plane
+    used = about_source(camera, prepared.working) if source != "given" else _given(prepared)
+    intrinsics, extrinsics = _matrices(used or camera, len(prepared.subject.views[0].mask))
     return RefinedInstance(
         instance_id=prepared.instance_id,
         status="refined" if reason is None else "kept",
         mesh=mesh,
-        camera=about_source(camera, prepared.working) if source != "given" else _given(prepared),
+        camera=used,
+        intrinsics=intrinsics,
+        extrinsics=extrinsics,
         camera_source=source,
         symmetry_axis="none" if plane is None else plane.axis,
         symmetry_plane=None if plane is None else _plane_about_source(prepared, plane),
@@ -140,6 +145,12 @@ class Ruler:
     def _seen(self, mesh: Mesh, camera: Camera) -> np.ndarray:
         placed = Mesh(self._working.placed(mesh.vertices), mesh.faces)
         return hard_silhouettes(placed, [camera], len(self._views[0].mask))[0]
+
+
+def _matrices(camera: Camera, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """fx, fy, cx, cy in pixels of the working picture, and the 4 × 4 extrinsics by rows, in OpenCV's axes."""
+    k, extrinsics = matrices_of(camera, size, size)
+    return (float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2])), tuple(extrinsics.ravel().tolist())
 
 
 def _given(prepared: Prepared) -> Camera | None:

@@ -65,7 +65,7 @@ def refine(
         found = prepared_or_error(instance, config)
         seconds[i] += time.perf_counter() - begun
         if isinstance(found, InstanceError):
-            results[i] = failed(instance.instance_id, found, str(where))
+            results[i] = replace(failed(instance.instance_id, found, str(where)), notes=instance.notes)
         else:
             places.append(i)
             ready.append(found)
@@ -77,7 +77,8 @@ def refine(
             begun = time.perf_counter()
             result = concluded(ready[n].instance_id, outcome, config)
             seconds[places[n]] += share + time.perf_counter() - begun
-            results[places[n]] = replace(result, seconds=seconds[places[n]], device=str(where))
+            notes = instances[places[n]].notes
+            results[places[n]] = replace(result, seconds=seconds[places[n]], device=str(where), notes=notes)
     return [result for result in results if result is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.matrices import camera_from_matrices
 from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES
@@ -28,7 +30,8 @@ from refine_batch.results.schema import FIGURES
 _CAMERA = tuple(one.name for one in fields(Camera) if one.name != "target")
 _SMALL = (
     *("instance_id", "category", "status", "error_kind", "error_message", "kept_reason", "method", "steps", "seconds"),
-    *("preparation", "camera_source", *_CAMERA, "symmetry_axis", "attempts", "device", "refined_at"),
+    *("preparation", "camera_source", *_CAMERA, "intrinsics", "extrinsics", "symmetry_axis"),
+    *("attempts", "device", "refined_at"),
     *("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri"),
     *(f"{figure}_{when}" for figure in FIGURES for when in ("before", "after")),
 )
@@ -68,13 +71,23 @@ class Exhibit:
     def camera(self) -> Camera | None:
         """The camera of the row, where it has one that a picture can have been taken with."""
         values = {name: self.row[name] for name in _CAMERA if self.row[name] is not None}
-        if {"azimuth", "elevation", "distance"} - values.keys():
-            return None
-        camera = Camera(**values)
         try:
+            if {"azimuth", "elevation", "distance"} - values.keys():
+                return self._camera_of_matrices()
+            camera = Camera(**values)
             camera.check(self.row["instance_id"])
         except InstanceError:
             return None
+        return camera
+
+    def _camera_of_matrices(self) -> Camera | None:
+        """Of a row whose camera looks past the origin: its matrices, of a square picture."""
+        intrinsics, extrinsics = self.row["intrinsics"], self.row["extrinsics"]
+        if intrinsics is None or extrinsics is None:
+            return None
+        # Of a square picture that the field of view spans.
+        side = max(1, round(2.0 * intrinsics[0] * math.tan(math.radians(self.row["fov"]) / 2.0)))
+        camera, _ = camera_from_matrices(intrinsics, extrinsics, "opencv", side, side)
         return camera
 
 

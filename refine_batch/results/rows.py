@@ -70,10 +70,20 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "symmetry_confidence": refined.symmetry_confidence,
         "camera_source": refined.camera_source,
         "notes": [_message(note) for note in refined.notes] or None,
-        "symmetry_axis": refined.symmetry_axis or row.axis(),
+        "symmetry_axis": refined.symmetry_axis,
+        "symmetry_plane": refined.symmetry_plane,
+        "intrinsics": refined.intrinsics,
+        "extrinsics": refined.extrinsics,
+        "iou_2d_given": _finite(refined.iou_2d_given),
+        "iou_2d_refused": _finite(refined.iou_2d_refused),
+        "share": _finite(refined.share),
+        "risk": _finite(refined.risk),
     }
     if refined.camera is not None:
         values |= {name: getattr(refined.camera, name) for name in _CAMERA}
+        if any(refined.camera.target):
+            # Of one that looks past the origin the angles alone say another camera.
+            values |= dict.fromkeys(("azimuth", "elevation", "distance"))
     if refined.mesh is not None:
         values |= {"vertices": refined.mesh.vertices, "faces": refined.mesh.faces}
     for figure in FIGURES:

@@ -15,7 +15,10 @@ _VERSION_KEY = RESULTS_MARK
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
 # Figures of which a smaller value is better.
 LOWER_IS_BETTER = frozenset({"chamfer_l2", "emd"})
-LOSSES = ("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry")
+LOSSES = (
+    *("silhouette", "displacement", "laplacian", "normal_consistency", "vertex_symmetry", "image_symmetry"),
+    *("camera", "depth", "normals"),
+)
 STATUSES = ("refined", "kept", "failed")
 # Columns that hold a mesh's worth of numbers per row; summaries never read them. They come last in the file, so that
 # all others lie together.
@@ -69,16 +72,25 @@ def _fields() -> list[pa.Field]:
         _field("image_uri", text, "the image, absolute, without credentials"),
         _field("mask_uri", text, "the mask, absolute, without credentials"),
         _field("ground_truth_uri", text, "the ground truth, absolute, without credentials"),
-        _field("symmetry_axis", text, "normal of the symmetry plane, or none"),
-        _field("azimuth", real, "of the camera used; 0 is +z, 90 is +x", "degrees"),
-        _field("elevation", real, "of the camera used", "degrees"),
-        _field("distance", real, "of the camera used, from the origin", "object units"),
+        _field("symmetry_axis", text, "normal of the symmetry plane, or none; null for an oblique plane"),
+        _field("symmetry_plane", pa.list_(real, 4), "its normal and offset: p·normal = offset", "object units"),
+        _field(
+            "azimuth", real, "of the camera used; 0 is +z, 90 is +x; null where it looks past the origin", "degrees"
+        ),
+        _field("elevation", real, "of the camera used; null likewise", "degrees"),
+        _field("distance", real, "of the camera used, from the origin; null likewise", "object units"),
         _field("fov", real, "field of view over the whole image", "degrees"),
         _field("roll", real, "turn of the camera about its viewing axis", "degrees"),
         _field("offset_x", real, "principal point off the image centre", "NDC"),
         _field("offset_y", real, "principal point off the image centre", "NDC"),
         _field("preparation", text, "JSON: what was done to the coarse mesh before refinement; null where nothing was"),
         _field("camera_source", text, "given, corrected or estimated"),
+        _field("intrinsics", pa.list_(real, 4), "fx, fy, cx, cy of the camera used, of the working picture", "pixels"),
+        _field("extrinsics", pa.list_(real, 16), "object to camera by rows, in OpenCV's axes; of the camera used"),
+        _field("iou_2d_given", real, "IoU of the coarse mesh at the camera that was given", "1"),
+        _field("iou_2d_refused", real, "IoU that a refined mesh which was not returned had reached", "1"),
+        _field("share", real, "how far from the coarse (0) to the refined mesh (1) the returned one is", "1"),
+        _field("risk", real, "estimated probability that the refined mesh is worse", "1"),
         _field("notes", _list(text), "what was left out of the input, and why; null where nothing was"),
         *(
             _field(f"{figure}_{when}", real, f"{_FIGURE_UNITS[figure][1]}, {when} refinement", _FIGURE_UNITS[figure][0])

@@ -1,7 +1,7 @@
 """Outcomes as rows: every column, nothing secret, and a round trip through Parquet."""
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.matrices import camera_from_matrices, matrices_of
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind
 from refine_batch.instance import Figures, RefinedInstance
@@ -162,6 +163,7 @@ def test_no_rows_are_an_empty_table():
 
 texts = st.text(st.characters(codec="utf-8"), max_size=10)
 floats = st.none() | st.floats(allow_nan=False)
+doubles = st.floats(allow_nan=False)
 singles = st.floats(width=32, allow_nan=False)
 triples = st.lists(st.tuples(singles, singles, singles), max_size=4)
 times = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.just(UTC))
@@ -175,6 +177,8 @@ VALUES = {
     RESULT_SCHEMA.field("refined_at").type: st.none() | times,
     RESULT_SCHEMA.field("other_losses").type: st.none() | losses,
     RESULT_SCHEMA.field("notes").type: st.none() | st.lists(texts, max_size=3),
+    RESULT_SCHEMA.field("symmetry_plane").type: st.none() | st.lists(doubles, min_size=4, max_size=4),
+    RESULT_SCHEMA.field("extrinsics").type: st.none() | st.lists(doubles, min_size=16, max_size=16),
     RESULT_SCHEMA.field("loss_curve").type: st.none() | st.lists(singles, max_size=5),
     RESULT_SCHEMA.field("vertices").type: st.none() | triples,
     RESULT_SCHEMA.field("faces").type: st.none() | corners,
@@ -209,3 +213,28 @@ def test_every_row_survives_parquet(some):
 
 def _array(values):
     return np.array(values).reshape(-1, 3)
+
+
+def test_a_camera_that_looks_past_the_origin_is_said_as_matrices_alone():
+    """Its angles about another point would be taken for angles about the origin."""
+    off = Camera(30.0, 20.0, 2.0, target=(0.1, 0.0, -0.2))
+    intrinsics, extrinsics = matrices_of(off, 224, 224)
+    k = (intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2])
+    refined = RefinedInstance(
+        "a",
+        "kept",
+        camera=off,
+        camera_source="corrected",
+        intrinsics=tuple(map(float, k)),
+        extrinsics=tuple(extrinsics.ravel().tolist()),
+        symmetry_plane=(0.6, 0.0, 0.8, 0.1),
+        iou_2d_given=0.7,
+        share=0.0,
+    )
+    row = row_of(refined, ManifestRow("a", "/a.obj", "/a.png"), CONTEXT)
+    assert (row["azimuth"], row["elevation"], row["distance"], row["fov"]) == (None, None, None, 60.0)
+    [back] = table_of([row]).to_pylist()
+    found, _ = camera_from_matrices(back["intrinsics"], back["extrinsics"], "opencv", 224, 224, off.target)
+    np.testing.assert_allclose(np.hstack(astuple(found)), np.hstack(astuple(off)), atol=1e-6)
+    assert back["symmetry_plane"] == [0.6, 0.0, 0.8, 0.1]
+    assert (back["iou_2d_given"], back["iou_2d_refused"], back["share"]) == (0.7, None, 0.0)
