@@ -42,7 +42,6 @@ def test_links_lead_somewhere():
         assert not anchor or anchor in headings, target
 
 
-@pytest.mark.filterwarnings("ignore:Cannot locate reference")  # of dill, which datasets hashes with
 @pytest.mark.parametrize("library", ["pandas", "datasets"])
 def test_an_output_opens_in_other_programs(library, tmp_path, monkeypatch):
     pytest.importorskip(library, reason=f"{library} is not installed")
