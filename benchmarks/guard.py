@@ -1,87 +1,146 @@
-"""What the guard makes of the signs of a worse shape: the weights of its risk, and what a limit costs.
+"""The guard's risk: its signs over real shapes, the weights that fit them, and what the estimate is worth.
 
-    python benchmarks/quality.py --methods large-steps --no-examples --first 200 --synthetic 720 --out signs.jsonl
-    python benchmarks/guard.py signs.jsonl
+    python benchmarks/guard.py FOLDER --out signs.jsonl            # true meshes, as for shapes.py; goes on where it was
+    python benchmarks/guard.py --summary --out signs.jsonl
 
-Fits a logistic regression to the synthetic objects that the guard's other checks let through, their signs bounded by
-their first and last hundredth, and prints bounds and weights; then, for several limits, what would come back if each
-tenth of the objects were judged by a fit to the others. Objects 0 to 199, on which the figures are published, take no
-part in it.
+Each true mesh is spoiled in several ways and seen by its true camera and by one that is off by 5° and a tenth
+(`benchmarks/shapes.py`), and so many synthetic objects besides. What is refined is measured at several shares of the
+path from coarse to refined. A logistic regression on the signs tells whether all of the way is worse by more than 1 %;
+it is judged shape by shape, each by a fit to all others.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-from dataclasses import fields
+import zlib
+from collections.abc import Iterator
+from dataclasses import astuple, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from quality import WORSE
+import torch
+from quality import WORSE, synthetic
 from scipy.optimize import minimize
 from scipy.special import expit
+from shapes import FORMATS, Setting, chamfer_in_place, instance_of, true_mesh
 
-from refine_batch.refinement.risk import Signs
+from refine_batch import Instance, Mesh, RefineConfig
+from refine_batch.refinement.conclude import Ruler
+from refine_batch.refinement.guard import along
+from refine_batch.refinement.optimise import Optimised, optimise
+from refine_batch.refinement.prepare import prepare
+from refine_batch.refinement.risk import Signs, signs
 
+KINDS = ("grid", "warp", "shrunk", "part", "cut", "offset")
+ERRORS = ((0.0, 0.0), (5.0, 0.1))
+SHARES = (0.0, 0.5, 0.75, 1.0)
 NAMES = [field.name for field in fields(Signs)]
-LIMITS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.3, 1.0)
-PENALTY = 0.5
+# Of the squares of the standardised weights.
+PENALTY = 1.0
+BINS = (0.0, 0.05, 0.1, 0.15, 0.25, 1.0)
 
 
-def fitted(signs: np.ndarray, worse: np.ndarray) -> np.ndarray:
-    """(k + 1,) weights and bias, in the signs' own units; the squares of the standardised weights cost `PENALTY`."""
-    mean, spread = signs.mean(axis=0), signs.std(axis=0) + 1e-12
-    standard = (signs - mean) / spread
-    signed = np.where(worse, 1.0, -1.0)
+def cases(folder: Path, objects: int) -> Iterator[tuple[dict, Instance, Mesh]]:
+    """What each line says of its case, the coarse instance, and the true mesh."""
+    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in FORMATS):
+        truth = true_mesh(path)
+        for error in ERRORS:
+            for kind in KINDS:
+                instance, _ = instance_of(path, truth, kind, Setting("large-steps", True, error=error), 0)
+                yield {"shape": path.stem, "kind": kind, "error": list(error)}, instance, truth
+    for index in range(objects):
+        instance = synthetic(index)
+        yield {"shape": instance.instance_id, "kind": "synthetic", "error": [0.0, 0.0]}, instance, instance.ground_truth
 
-    def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = signed * (standard @ w[:-1] + w[-1])
-        slope = -signed * expit(-margin)
-        gradient = np.append(standard.T @ slope + 2 * PENALTY * w[:-1], slope.sum())
-        return np.logaddexp(0.0, -margin).sum() + PENALTY * (w[:-1] ** 2).sum(), gradient
 
-    found = minimize(loss, np.zeros(signs.shape[1] + 1), jac=True, method="L-BFGS-B").x
+def measured(instance: Instance, truth: Mesh, config: RefineConfig) -> dict:
+    """The signs of one refinement and the Chamfer distances along its path; nothing where it was not refined."""
+    prepared = prepare(instance, config)
+    [found] = optimise([prepared], config, torch.device("cpu"))
+    if not isinstance(found, Optimised) or found.output is None:
+        return {}
+    subject, output = found.prepared.subject, found.output
+    cameras = output.cameras or tuple(view.camera for view in subject.views)
+    ruler = Ruler(found.prepared, config)
+    given = ruler.covered_by(subject.mesh.vertices, [view.camera for view in subject.views])
+    moved = ruler.covered_by(subject.mesh.vertices, cameras)
+    told = signs(subject.mesh, output.vertices, subject.camera, cameras[0], given, moved)
+    path = (along(subject.mesh.vertices, output.vertices, share) for share in SHARES)
+    meshes = (Mesh(prepared.working.carry(vertices), instance.mesh.faces) for vertices in path)
+    return {"signs": astuple(told), "chamfer": [chamfer_in_place(mesh, truth) for mesh in meshes]}
+
+
+def fitted(told: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    """(k + 1,) weights and bias, in the signs' own units."""
+    mean, spread = told.mean(axis=0), told.std(axis=0) + 1e-12
+    standard, signed = (told - mean) / spread, np.where(worse, 1.0, -1.0)
+
+    def loss(w: np.ndarray) -> float:
+        return float(np.logaddexp(0.0, -signed * (standard @ w[:-1] + w[-1])).sum() + PENALTY * (w[:-1] ** 2).sum())
+
+    found = minimize(loss, np.zeros(told.shape[1] + 1)).x
     weights = found[:-1] / spread
     return np.append(weights, found[-1] - weights @ mean)
 
 
-def estimated(weights: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    return expit(signs @ weights[:-1] + weights[-1])
-
-
-def by_others(signs: np.ndarray, worse: np.ndarray, parts: int = 10) -> np.ndarray:
-    """Each object's risk by a fit to the objects outside its part."""
-    part = np.random.default_rng(0).permutation(len(signs)) % parts
-    risks = np.empty(len(signs))
-    for k in range(parts):
-        risks[part == k] = estimated(fitted(signs[part != k], worse[part != k]), signs[part == k])
+def by_others(told: np.ndarray, worse: np.ndarray, shapes: np.ndarray) -> np.ndarray:
+    """Each refinement's risk by a fit to the refinements of other shapes."""
+    risks = np.empty(len(told))
+    for shape in np.unique(shapes):
+        own = shapes == shape
+        weights = fitted(told[~own], worse[~own])
+        risks[own] = expit(told[own] @ weights[:-1] + weights[-1])
     return risks
+
+
+def summary(lines: list[dict]) -> Iterator[str]:
+    lines = [line for line in lines if "signs" in line]
+    told = np.array([line["signs"] for line in lines])
+    bounds = np.percentile(told, [1, 99], axis=0)
+    told = told.clip(*bounds)
+    chamfer = np.array([line["chamfer"] for line in lines])
+    worse = chamfer[:, -1] > WORSE * chamfer[:, 0]
+    # Of synthetic objects, a family is a shape.
+    shapes = np.array(
+        [line["shape"].rsplit("_", 1)[0] if line["kind"] == "synthetic" else line["shape"] for line in lines]
+    )
+    weights = fitted(told, worse)
+    yield f"{len(lines)} refinements, {worse.sum()} of them worse"
+    yield ", ".join(f"{name}={w:.3g}" for name, w in zip([*NAMES, "bias"], weights, strict=True))
+    yield ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, low, high in zip(NAMES, *bounds, strict=True))
+    risks = by_others(told, worse, shapes)
+    above = risks[worse][:, None] - risks[~worse]
+    area = ((above > 0) + 0.5 * (above == 0)).mean()
+    yield f"area under the ROC curve, each shape by a fit to the others: {area:.2f}"
+    yield "| risk foretold | refinements | mean risk | came out worse |\n|---|---|---|---|"
+    for low, high in pairwise(BINS):
+        inside = (risks >= low) & (risks < high)
+        if inside.any():
+            shown = f"{risks[inside].mean():.2f} | {worse[inside].mean():.0%}"
+            yield f"| {low:g} to {high:g} | {inside.sum()} | {shown} |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("lines", type=Path, nargs="+", help="files that quality.py --out wrote")
+    parser.add_argument("folder", type=Path, nargs="?", help="true meshes")
+    parser.add_argument("--synthetic", type=int, default=100, help="objects of the package's own besides")
+    parser.add_argument("--out", type=Path, required=True, help="a file of one JSON line per case")
+    parser.add_argument("--summary", action="store_true", help="print what the file holds, run nothing")
     arguments = parser.parse_args()
-    lines = [json.loads(text) for path in arguments.lines for text in path.read_text().splitlines()]
-    lines = [line for line in lines if line["status"] != "failed" and line["before"]["chamfer_l2"] is not None]
-    before, after = (np.array([line[when]["chamfer_l2"] for line in lines]) for when in ("before", "after"))
-    judged = np.array([line["objection"] is None for line in lines])
-    signs = np.array([[line["signs"][name] for name in NAMES] for line, use in zip(lines, judged, strict=True) if use])
-    bounds = np.percentile(signs, [1, 99], axis=0)
-    signs = signs.clip(*bounds)
-    worse = after > WORSE * before
-    weights = fitted(signs, worse[judged])
-    print(f"{len(lines)} objects, {judged.sum()} let through by the other checks, {worse[judged].sum()} of them worse")
-    print(", ".join(f"{name}={w:.3g}" for name, w in zip([*NAMES, "bias"], weights, strict=True)))
-    print(", ".join(f"{name} {low:.3g} to {high:.3g}" for name, low, high in zip(NAMES, *bounds, strict=True)))
-    print("| limit | held back, besides | Chamfer-L2 mean | worse |\n|---|---|---|---|")
-    risks = np.full(len(lines), math.inf)
-    risks[judged] = by_others(signs, worse[judged])
-    for limit in LIMITS:
-        back = np.where(risks > limit, before, after)
-        held = (judged & (risks > limit)).mean()
-        print(f"| {limit} | {held:.0%} | {back.mean():.2f} | {(back > WORSE * before).mean():.1%} |")
+    torch.set_num_threads(1)
+    lines = [json.loads(text) for text in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    if not arguments.summary:
+        config = RefineConfig(method="large-steps")
+        done = {line["key"] for line in lines}
+        for told, instance, truth in cases(arguments.folder, arguments.synthetic):
+            key = zlib.crc32(json.dumps([told, config.config_hash()]).encode())
+            if key not in done:
+                lines.append(told | {"key": key} | measured(instance, truth, config))
+                with arguments.out.open("a") as file:
+                    file.write(json.dumps(lines[-1]) + "\n")
+    print("\n".join(summary(lines)))
 
 
 if __name__ == "__main__":

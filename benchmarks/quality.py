@@ -6,9 +6,9 @@
     python benchmarks/quality.py --seeds 0 1 2 3 4 --synthetic 0     # the spread over seeds
     python benchmarks/quality.py --device cuda --refine-instances 200
 
-Each instance is refined once without the guard; what the guard would have returned is worked out from that, so that
-both are in the table. `worse` is the share of instances whose Chamfer distance grew by more than 1 %. `--out` keeps a
-line of JSON per instance; a run that is repeated with the same file goes on where it was.
+Each instance is refined with the guard, and with `--guard on off` without it besides. `worse` is the share of instances
+whose Chamfer distance grew by more than 1 %. `--out` keeps a line of JSON per instance; a run that is repeated with the
+same file goes on where it was.
 """
 
 from __future__ import annotations
@@ -26,23 +26,18 @@ from pathlib import Path
 
 import torch
 
-from refine_batch import Instance, Mesh, RefineConfig, RefinedInstance
+from refine_batch import Instance, RefineConfig, refine
 from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import make_instance
-from refine_batch.devices.choice import choose_device
-from refine_batch.errors import InstanceError
-from refine_batch.refinement.conclude import Ruler
-from refine_batch.refinement.guard import Choice, along, choose
-from refine_batch.refinement.optimise import Optimised, optimise
-from refine_batch.refinement.pipeline import concluded, prepared_or_error
-from refine_batch.refinement.plausibility import judge
-from refine_batch.refinement.risk import signs
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
 WORSE = 1.01
+
+# Dataset, method, guard, seed, and a synthetic object's number or an example's row.
+Job = tuple[str, str, bool, int, int | ManifestRow]
 
 
 def synthetic(index: int) -> Instance:
@@ -58,87 +53,59 @@ def example(row: ManifestRow) -> Instance:
     return load_instance(row)
 
 
-def measured(job: tuple[str, str, int, Instance | int | ManifestRow], device: str, options: dict) -> dict:
-    """One instance refined by one method, with the figures of what came out and of what the guard would return."""
-    dataset, method, seed, source = job
+def measured(job: Job, device: str, options: dict) -> dict:
+    """One instance refined by one method, with the figures of what came back."""
+    dataset, method, guard, seed, source = job
     torch.set_num_threads(1)
     instance = synthetic(source) if isinstance(source, int) else example(source)
-    config = RefineConfig(method=method, seed=seed, guard=False, **options)
+    config = RefineConfig(method=method, seed=seed, guard=guard, **options)
     begun = time.perf_counter()
-    found = refined(instance, config, choose_device(device))
-    result = concluded(instance.instance_id, found, config)
-    line = {"dataset": dataset, "method": method, "seed": seed, "instance": instance.instance_id}
+    [result] = refine([instance], config, device=device)
+    line = {"dataset": dataset, "method": method, "guard": guard, "seed": seed, "instance": instance.instance_id}
     line |= {"status": result.status, "error": result.error_message, "seconds": time.perf_counter() - begun}
-    line |= {"before": asdict(result.before), "after": asdict(result.after)}
-    if isinstance(found, Optimised) and found.output is not None:
-        line |= guarded(found, result, config, choose_device(device))
-    return line
+    line |= {"kept_reason": result.kept_reason, "share": result.share, "risk": result.risk}
+    return line | {"before": asdict(result.before), "after": asdict(result.after)}
 
 
-def refined(instance: Instance, config: RefineConfig, device: torch.device) -> Optimised | InstanceError:
-    ready = prepared_or_error(instance, config)
-    return ready if isinstance(ready, InstanceError) else optimise([ready], config, device)[0]
-
-
-def guarded(found: Optimised, result: RefinedInstance, config: RefineConfig, device: torch.device) -> dict:
-    """What the guard makes of an outcome: its objection, how far it goes, the figures of what it returns, and the signs
-    of a worse shape that it can see."""
-    prepared, output = found.prepared, found.output
-    subject, working = prepared.subject, prepared.working
-    ruler = Ruler(prepared, config)
-    [verdict] = judge([prepared], config, device)
-    choice = Choice(0.0, getattr(verdict, "reason", None) or getattr(verdict, "message", None))
-    if choice.reason is None:
-        given = ruler.iou_2d(working.source, subject.camera)
-        choice = choose(subject, output, config, ruler.covered_by, given)
-    returned = result.after if choice.share == 1.0 else result.before
-    if 0.0 < choice.share < 1.0:
-        vertices = along(subject.mesh.vertices, output.vertices, choice.share)
-        camera = output.cameras[0] if output.cameras else subject.camera
-        [returned] = ruler.measure([Mesh(working.carry(vertices), working.source.faces)], camera)
-    mesh = Mesh(output.vertices, subject.mesh.faces)
-    told = signs(subject.mesh, mesh, subject.plane, result.before.iou_2d)
-    return {"objection": choice.reason, "share": choice.share, "guarded": asdict(returned), "signs": asdict(told)}
-
-
-def jobs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int, int | ManifestRow]]:
+def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
     for method in arguments.methods:
-        for seed in arguments.seeds:
-            if arguments.examples:
-                for batch in Manifest.open(str(arguments.examples)).batches():
-                    for i in range(batch.num_rows):
-                        yield "examples", method, seed, ManifestRow.from_batch(batch, i)
-            count = arguments.refine_instances if method == "refine" else arguments.synthetic
-            for index in range(min(count, arguments.synthetic)):
-                yield "synthetic", method, seed, arguments.first + index
+        for guard in (word == "on" for word in arguments.guard):
+            for seed in arguments.seeds:
+                if arguments.examples:
+                    for batch in Manifest.open(str(arguments.examples)).batches():
+                        for i in range(batch.num_rows):
+                            yield "examples", method, guard, seed, ManifestRow.from_batch(batch, i)
+                count = arguments.refine_instances if method == "refine" else arguments.synthetic
+                for index in range(min(count, arguments.synthetic)):
+                    yield "synthetic", method, guard, seed, arguments.first + index
+
+
+def name_of(job: Job) -> tuple:
+    dataset, method, guard, seed, source = job
+    name = make_instance(source).instance_id if isinstance(source, int) else source.instance_id
+    return dataset, method, guard, seed, name
 
 
 def key(line: dict) -> tuple:
-    return line["dataset"], line["method"], line["seed"], line["instance"]
-
-
-def name_of(job: tuple) -> tuple:
-    source = job[3]
-    return *job[:3], make_instance(source).instance_id if isinstance(source, int) else source.instance_id
+    return tuple(line[name] for name in ("dataset", "method", "guard", "seed", "instance"))
 
 
 def table(lines: list[dict]) -> Iterable[str]:
-    """Markdown: one row per dataset and method without and with the guard."""
+    """Markdown: one row per dataset and method, with the guard and without."""
     heads = ["dataset", "method", "guard", "n", "kept", *FIGURES, "worse", "s/instance"]
     yield "| " + " | ".join(heads) + " |"
     yield "|" + "---|" * len(heads)
-    groups: dict[tuple[str, str], list[dict]] = {}
+    groups: dict[tuple[str, str, bool], list[dict]] = {}
     for line in lines:
         if line["status"] != "failed":
-            groups.setdefault((line["dataset"], line["method"]), []).append(line)
-    for (dataset, method), members in groups.items():
-        for guard in (False, True):
-            held = [bool(guard and line["objection"]) for line in members]
-            after = [line["guarded" if guard else "after"] for line in members]
-            cells = [dataset, method, "on" if guard else "off", str(len(members)), f"{sum(held) / len(held):.0%}"]
-            cells += [_change(members, after, figure) for figure in FIGURES]
-            cells += [_worse(members, after), f"{statistics.mean(line['seconds'] for line in members):.1f}"]
-            yield "| " + " | ".join(cells) + " |"
+            groups.setdefault((line["dataset"], line["method"], line["guard"]), []).append(line)
+    for (dataset, method, guard), members in groups.items():
+        kept = sum(line["status"] == "kept" for line in members)
+        after = [line["after"] for line in members]
+        cells = [dataset, method, "on" if guard else "off", str(len(members)), f"{kept / len(members):.0%}"]
+        cells += [_change(members, after, figure) for figure in FIGURES]
+        cells += [_worse(members, after), f"{statistics.mean(line['seconds'] for line in members):.1f}"]
+        yield "| " + " | ".join(cells) + " |"
     failed = [line for line in lines if line["status"] == "failed"]
     yield from (f"failed: {line['instance']} ({line['method']}): {line['error']}" for line in failed)
 
@@ -179,6 +146,7 @@ def main() -> None:
     parser.add_argument("--synthetic", type=int, default=200, help="instances; 0: none")
     parser.add_argument("--first", type=int, default=0, help="index of the first of them")
     parser.add_argument("--refine-instances", type=int, default=40, help="at most so many of them for `refine`")
+    parser.add_argument("--guard", nargs="+", default=["on"], choices=["on", "off"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--options", type=json.loads, default={}, help='of RefineConfig, as JSON: {"steps": 100}')
     parser.add_argument("--device", default="cpu")
