@@ -48,18 +48,12 @@ def grid(truth: Mesh, camera: Camera, random: np.random.Generator) -> Mesh:
     return Mesh((vertices.numpy() - 0.5 - GRID / 2) / (GRID - 2 * MARGIN), indices.numpy().reshape(-1, 3))
 
 
-def _signed_volume(mesh: Mesh) -> float:
-    """By the divergence theorem; below 0 where the faces look inwards."""
-    a, b, c = mesh.vertices[mesh.faces].astype(np.float64).transpose(1, 0, 2)
-    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6.0)
-
-
 def occupancy(mesh: Mesh) -> np.ndarray:
     """(32, 32, 32) float: 1 where a cell's middle lies inside by the winding number, else `THIN` where surface passes.
 
     The box is centred on the origin, its cells but for `MARGIN` at each end span an extent of 1.
     """
-    faces = mesh.faces if _signed_volume(mesh) >= 0 else mesh.faces[:, ::-1]
+    faces = mesh.faces if signed_volume(mesh) >= 0 else mesh.faces[:, ::-1]
     body = wp.Mesh(
         points=wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
         indices=wp.array(np.ascontiguousarray(faces).ravel(), dtype=wp.int32, device="cpu"),
