@@ -65,11 +65,12 @@ def test_what_a_server_says_is_told_apart(web, look):
     (folder / "a.obj").write_bytes(b"v 0 0 0")
     with pytest.raises(FileNotFoundError):
         look(f"{address}/b.obj")
-    for fault, kind in [("503", StorageError), ("500", StorageError), ("403", AccessDeniedError)]:
+    for fault in ("503", "500", "403"):
         with FaultProxy(address, lambda *request, fault=fault: fault) as proxy:
             with pytest.raises(StorageError) as caught:
                 look(f"{proxy.endpoint}/a.obj")
-            assert type(caught.value) is kind
+            # What is away or broken may come back; what is not allowed does not.
+            assert isinstance(caught.value, AccessDeniedError) == (fault == "403")
 
 
 @pytest.mark.parametrize("look", WAYS)

@@ -4,7 +4,7 @@ Every loss is unweighted and gives one value per instance. Beside the paper's st
 coarse self.
 """
 
-from refine_batch.losses.displacement import depth_loss, displacement_loss
+from refine_batch.losses.displacement import area_share, depth_loss, displacement_loss
 from refine_batch.losses.image_symmetry import SymmetryViews, image_symmetry_loss, symmetry_directions
 from refine_batch.losses.laplacian import laplacian_change_loss, laplacian_loss
 from refine_batch.losses.normal_consistency import excess_bend_loss, normal_consistency_loss
@@ -20,6 +20,7 @@ LOSSES = (
 __all__ = [
     "LOSSES",
     "SymmetryViews",
+    "area_share",
     "depth_loss",
     "displacement_loss",
     "excess_bend_loss",

@@ -20,6 +20,7 @@ from refine_batch.errors import InstanceError
 from refine_batch.losses import (
     LOSSES,
     SymmetryViews,
+    area_share,
     depth_loss,
     displacement_loss,
     excess_bend_loss,
@@ -117,6 +118,7 @@ class Objective:
     weights: Float[Tensor, "losses 1"]
     coarse_laplacian: Float[Tensor, "b v 3"]
     coarse_bends: Float[Tensor, "b p"]
+    share: Float[Tensor, "b v"] | None
     options: PaperOptions
 
     @classmethod
@@ -128,6 +130,7 @@ class Objective:
             weights=torch.tensor(weights, device=scene.batch.device)[:, None],
             coarse_laplacian=laplacian(scene.batch.vertices, scene.batch),
             coarse_bends=bends(scene.batch.vertices, scene.batch),
+            share=area_share(scene.batch.vertices, scene.batch) if options.by_area else None,
             options=options,
         )
 
@@ -145,10 +148,12 @@ class Objective:
         shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         laplacian_term, bend_term = self._smoothness(vertices)
         bias = options.symmetry_bias
-        along_ray = depth_loss(displacement, scene.ray, batch, scene.hidden)
+        share = self.share
+        hidden = scene.hidden if share is None else scene.hidden * share
+        along_ray = depth_loss(displacement, scene.ray, batch, hidden)
         terms = [
             scene.per_instance(silhouette_loss(depth.front, scene.mask, options.log_space, scene.known)),
-            displacement_loss(displacement, batch) + options.depth * along_ray,
+            displacement_loss(displacement, batch, share) + options.depth * along_ray,
             laplacian_term,
             bend_term,
             vertex_symmetry_loss(vertices, confidence, scene.normal, batch, bias, scene.offset) * scene.trust,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from shapes import box, icosphere, soup
 
-from refine_batch.losses import depth_loss, displacement_loss
+from refine_batch.losses import area_share, depth_loss, displacement_loss
+from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 
 MESHES = [box(), icosphere(1), soup(5, 4, 0)]
@@ -72,3 +74,18 @@ def test_a_unit_step_along_one_axis_costs_a_third():
     batch = MeshBatch.of([box()])
     step = torch.tensor([0.0, 1.0, 0.0]).expand(1, 8, 3)
     torch.testing.assert_close(displacement_loss(step, batch), torch.tensor([1 / 3]))
+
+
+def test_vertices_count_half_by_their_surface():
+    """Two triangles of areas 1/2 and 4 on one edge: of the four corners two hold both, one each alone."""
+    vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, -8, 0]], np.float32)
+    batch = MeshBatch.of([Mesh(vertices, np.array([[0, 1, 2], [1, 0, 3]])), icosphere(2, 0.5)])
+    share = area_share(batch.vertices, batch)
+    held = np.array([4.5, 4.5, 0.5, 4.0])
+    np.testing.assert_allclose(share[0, :4], 0.5 + 0.5 * held / held.mean(), rtol=1e-6)
+    assert float((share[1][batch.vertex_mask[1]] - 1).abs().max()) < 0.2
+    assert float(batch.vertex_mean(share)[1]) == pytest.approx(1.0, rel=1e-6)
+    moved = torch.zeros_like(batch.vertices)
+    moved[0, 3, 2] = 0.3
+    expected = 0.09 * (0.5 + 0.5 * 4.0 / held.mean()) / 12
+    assert float(displacement_loss(moved, batch, share)[0]) == pytest.approx(expected, rel=1e-6)

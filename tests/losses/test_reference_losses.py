@@ -24,6 +24,7 @@ from refine_batch.losses import (
 )
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.render import alpha, load_renderer
 from refine_batch.render.warp_rasterise import Shade, rasterise
 
@@ -58,7 +59,7 @@ def losses(request) -> tuple[dict[str, float], dict[str, float]]:
     confidence = torch.sigmoid(3 * coarse[..., 0] + 1)
     vertices = coarse + displacement
 
-    views = SymmetryViews.of([NORMAL], symmetry_directions(1))
+    views = SymmetryViews.of([SymmetryPlane(NORMAL)], symmetry_directions(1))
     cameras = (stack_cameras([camera]), views.cameras, views.mirrored)
     points = torch.cat([project(vertices.expand(len(c), -1, -1), c) for c in cameras])
     mesh_of_view = torch.zeros(5, dtype=torch.int32)
