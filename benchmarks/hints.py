@@ -218,8 +218,10 @@ def measured(case: str, sceneries: list[Scenery], config: RefineConfig) -> list[
         line |= {"reason": result.kept_reason or result.error_message}
         if result.mesh is not None and isinstance(outcome, Optimised):
             working = outcome.prepared.working
-            free = in_place(Mesh(working.carry(outcome.output.vertices), it.coarse.faces), it.truth)
-            after = it.before if result.status == "kept" else free
+            free = it.before
+            if outcome.output is not None:
+                free = in_place(Mesh(working.carry(outcome.output.vertices), it.coarse.faces), it.truth)
+            after = free if result.share == 1.0 else in_place(result.mesh, it.truth)
             line["chamfer"], line["f_score"] = zip(it.before, after, strict=True)
             line["free"] = free[0]
             line["iou"] = [result.before.iou_2d, result.after.iou_2d]

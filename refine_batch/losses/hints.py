@@ -40,8 +40,7 @@ class Seen:
 class Scaling:
     """What is not known of each of N views' depths.
 
-    `scale`, `shift` (N,): whether these are to be found; `inverse` (N,): whether they are those of the
-    reciprocal depth.
+    `scale`, `shift` (N,): whether these are to be found; `inverse` (N,): whether they are of the reciprocal depth.
     """
 
     scale: Bool[Tensor, " n"]
@@ -55,6 +54,7 @@ def seen_surface(
     cameras: Cameras,
     face: Int32[Tensor, "n h h"],
     pixel: Int64[Tensor, "n p"] | None = None,
+    place: Float[Tensor, "n p 2"] | None = None,
 ) -> Seen:
     """The surface that pixels see, differentiable in `vertices` (object space) and in the cameras.
 
@@ -64,13 +64,15 @@ def seen_surface(
         The number of the nearest triangle at each pixel, −1 where there is none.
     pixel
         The numbers, row by row, of those that are asked for; None: all.
+    place
+        Where within these pixels the rays go, NDC; None: through their centres.
     """
     count, size = face.shape[0], face.shape[-1]
     view = vertices @ cameras.rotation + cameras.translation[:, None]
     chosen, centre = face.reshape(count, -1), pixel_centres(size, vertices.device).expand(count, -1, -1)
     if pixel is not None:
         chosen = torch.gather(chosen, 1, pixel)
-        centre = torch.gather(centre, 1, pixel[..., None].expand(-1, -1, 2))
+        centre = torch.gather(centre, 1, pixel[..., None].expand(-1, -1, 2)) if place is None else place
     hit = chosen >= 0
     corner = torch.gather(faces, 1, chosen.clamp_min(0).long()[..., None].expand(-1, -1, 3)).long()
     points = torch.gather(view, 1, corner.reshape(count, -1)[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))

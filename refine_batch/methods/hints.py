@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,9 +30,9 @@ from refine_batch.render.warp_rasterise import rasterise
 SHARE = 0.5
 # Side of the square, in pixels of the whole picture, over which the median is taken of what pixels say.
 WINDOW = 5
-# A step between neighbouring pixels above this share of the object's range of depths is an edge; of which side the
-# hint is there, nobody knows.
-EDGE = 0.15
+# A step between neighbouring pixels, beyond what the slope there makes, above this share of the object's range of
+# depths is an edge; of which side the hint is there, nobody knows.
+EDGE = 0.1
 # A hint up to scale and shift is taken to be without a shift where the one that would bring it to the coarse mesh is
 # below this share of the depth. A flat or deep mesh asks for such a shift, and depth from the nearest to the farthest
 # point of a scene for a larger one.
@@ -52,6 +52,8 @@ class Hints:
     mesh_of_view : (K,) int32
     pixel : (K, P) int64
         Numbers of the pixels of a picture of the side `size`, row by row; what is padded tells nothing.
+    place : (K, P, 2) float32
+        Where in the picture each hint stands, NDC: the centre of a pixel of the whole picture.
     depth : (K, P) float32
         NaN where nothing is told.
     normals : (K, P, 3) float32
@@ -64,6 +66,7 @@ class Hints:
     view: Int64[Tensor, " k"]
     mesh_of_view: Int32[Tensor, " k"]
     pixel: Int64[Tensor, "k p"]
+    place: Float[Tensor, "k p 2"]
     depth: Float[Tensor, "k p"]
     normals: Float[Tensor, "k p 3"]
     scaling: Scaling
@@ -76,7 +79,8 @@ class Hints:
         chosen = [n for n, view in enumerate(views) if view.depth is not None or view.normals is not None]
         if not chosen:
             return None
-        size = max(16, int(views[0].mask.shape[-1] * SHARE))
+        full = views[0].mask.shape[-1]
+        size = min(full, max(16, int(full * SHARE)))
         told = [_told(views[n], size) for n in chosen]
         count = max(1, max(len(pixel) for pixel, _, _ in told))
         pixels = np.zeros((len(told), count), np.int64)
@@ -93,6 +97,7 @@ class Hints:
             view=view,
             mesh_of_view=mesh_of_view[view],
             pixel=torch.from_numpy(pixels).to(device),
+            place=(1.0 - (2.0 * torch.from_numpy(_lines(pixels, size, full)) + 1.0) / full).float().to(device),
             depth=torch.from_numpy(depth).to(device),
             normals=torch.from_numpy(normals).to(device),
             scaling=Scaling(relative, relative, torch.tensor([kind == "inverse" for kind in kinds], device=device)),
@@ -105,10 +110,14 @@ class Hints:
         return self.depth.isfinite() | self.normals.isfinite().all(dim=-1)
 
     @property
-    def along_ray(self) -> Bool[Tensor, " k"]:
-        """Of which views a hint tells how deep the object is: all but those of depth up to scale and shift alone."""
-        depth = self.depth.isfinite().any(dim=1) & ~self.scaling.shift
-        return depth | self.normals.isfinite().all(dim=-1).any(dim=1)
+    def placed(self) -> Bool[Tensor, " k"]:
+        """Of which views a depth tells what moves along the rays: not of those up to scale and shift."""
+        return self.depth.isfinite().any(dim=1) & ~self.scaling.shift
+
+    @property
+    def sloped(self) -> Bool[Tensor, " k"]:
+        """Of which views a hint tells how deep the object is for its width: of normals, too."""
+        return self.placed | self.normals.isfinite().all(dim=-1).any(dim=1)
 
     def losses(
         self, vertices: Float[Tensor, "b v 3"], batch: MeshBatch, cameras: Cameras
@@ -125,16 +134,16 @@ class Hints:
         own, eyes = vertices[mesh], cameras[self.view]
         points = project(own.detach(), Cameras(*(t.detach() for t in vars(eyes).values())))
         face = rasterise(points, batch.faces, batch.face_count, self.mesh_of_view, self.size)
-        return seen_surface(own, batch.faces[mesh], eyes, face, self.pixel), face
+        return seen_surface(own, batch.faces[mesh], eyes, face, self.pixel, self.place), face
 
     def vertices_told(self, batch: MeshBatch, cameras: Cameras) -> Bool[Tensor, "k v"]:
-        """Which vertices of the coarse meshes are seen at pixels of which a hint tells how deep they are."""
+        """Which vertices of the coarse meshes are seen at pixels of which a hint tells anything."""
         mesh = self.mesh_of_view.long()
         own, eyes = batch.vertices[mesh], cameras[self.view]
         _, face = self.seen(batch.vertices, batch, cameras)
         count, side = len(self.view), self.size
         told = torch.zeros((count, side * side), dtype=torch.bool, device=batch.device)
-        told.scatter_reduce_(1, self.pixel, self.told & self.along_ray[:, None], reduce="amax")
+        told.scatter_reduce_(1, self.pixel, self.told, reduce="amax")
         point = project(own, eyes)
         place = ((1.0 - point[..., :2]) * side / 2.0).floor().long()
         inside = ((place >= 0) & (place < side)).all(dim=-1) & batch.vertex_mask[mesh]
@@ -153,7 +162,7 @@ class Hints:
         mean = torch.where(counts, target, 0.0).sum(dim=1) / counts.sum(dim=1).clamp_min(1)
         shifted = self.scaling.shift & (shift.abs() >= NO_SHIFT * mean)
         scaling = Scaling(self.scaling.scale, shifted, self.scaling.inverse)
-        return Hints(self.size, self.view, self.mesh_of_view, self.pixel, self.depth, self.normals, scaling)
+        return replace(self, scaling=scaling)
 
 
 def disagreement(
@@ -196,22 +205,37 @@ def _told(view: View, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         smooth = local_median(values).permute(1, 2, 0)
         length = smooth.norm(dim=-1, keepdim=True)
         normals = torch.where(length > 0.1, smooth / length, torch.nan)
-    line = ((torch.arange(size) + 0.5) * full / size).floor().long()
-    depth, normals = depth[line][:, line].flatten(), normals[line][:, line].reshape(-1, 3)
+    x, y = _lines(np.arange(size * size), size, full).T
+    depth, normals = depth[y, x], normals[y, x]
     pixel = (depth.isfinite() | normals.isfinite().all(dim=-1)).nonzero()[:, 0]
     return pixel.numpy(), depth[pixel].numpy(), normals[pixel].numpy()
 
 
+def _lines(pixel: np.ndarray, size: int, full: int) -> np.ndarray:
+    """(..., 2) int64: column and row of the whole picture's pixel at the middle of each numbered one."""
+    return ((np.stack([pixel % size, pixel // size], axis=-1) + 0.5) * full / size).astype(np.int64)
+
+
 def local_median(planes: Float[Tensor, "n h w"], window: int = WINDOW) -> Float[Tensor, "n h w"]:
-    """The median of what is known about each pixel that is known: noise falls, edges stay; NaN elsewhere."""
+    """The median about each pixel that is known, NaN elsewhere: noise falls, edges stay.
+
+    Of two opposite neighbours both count or neither, so that a slope stays what it is where one side is not known.
+    """
     padded = F.pad(planes[:, None], (window // 2,) * 4, value=torch.nan)
     around = padded.unfold(2, window, 1).unfold(3, window, 1).flatten(-2)[:, 0]
+    around = torch.where(around.flip(-1).isfinite(), around, torch.nan)
     return torch.where(planes.isfinite(), around.nanmedian(dim=-1).values, torch.nan)
 
 
 def away_from_edges(depth: Float[Tensor, "n h w"], step: float) -> Bool[Tensor, "n h w"]:
-    """Pixels about which, within one pixel, no two depths differ by more than `step`; NaN is no edge of its own."""
-    padded = F.pad(depth[:, None], (1, 1, 1, 1), value=torch.nan)
-    high = F.max_pool2d(padded.nan_to_num(-torch.inf), 3, stride=1)[:, 0]
-    low = -F.max_pool2d(-padded.nan_to_num(torch.inf), 3, stride=1)[:, 0]
-    return (high - low) <= step
+    """Pixels beside which there is no such step: whose depth is near the middle of any two opposite neighbours', as
+    that of a plane is, however steep. NaN is no edge of its own."""
+    height, width = depth.shape[1:]
+    padded = F.pad(depth, (1, 1, 1, 1), value=torch.nan)
+    fine = torch.ones_like(depth, dtype=torch.bool)
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        one = padded[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
+        other = padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+        # Half of a step is what it is from the line across it.
+        fine &= ~(((one + other) / 2.0 - depth).abs() > step / 2.0)
+    return fine

@@ -60,8 +60,9 @@ class Scene:
         How little other views and hints tell about what happens along `ray`, from 0 to 1: 1 where there are none.
     hints
         Of the views that have any; None: none has.
-    hinted : (B,) float32
-        How much hints tell about what happens along the rays of the first view, on the whole: from 0 to 1.
+    hinted : (B, 2) float32
+        How much hints tell, on the whole, of the depth along the rays of the first view, and of where along them each
+        point is: from 0 to 1. Normals, and depth up to scale, tell of the first alone.
     """
 
     batch: MeshBatch
@@ -77,7 +78,7 @@ class Scene:
     ray: Float[Tensor, "b v 3"]
     hidden: Float[Tensor, "b v"]
     hints: Hints | None
-    hinted: Float[Tensor, " b"]
+    hinted: Float[Tensor, "b 2"]
     renderer: SilhouetteRenderer
 
     @classmethod
@@ -98,7 +99,7 @@ class Scene:
         )
         mesh_of_view = owner.to(device)
         hints = Hints.of(views, mesh_of_view, batch, cameras.now())
-        hinted = torch.zeros(len(batch), device=device)
+        hinted = torch.zeros((len(batch), 2), device=device)
         if hints is not None:
             eyes = torch.tensor(np.stack([camera_position(v.camera) for v in views]), dtype=torch.float32)
             hidden, hinted = _told(hints, batch, cameras.now(), eyes.to(device), ray, hidden)
@@ -217,14 +218,15 @@ def _told(
     eyes: Float[Tensor, "n 3"],
     ray: Float[Tensor, "b v 3"],
     hidden: Float[Tensor, "b v"],
-) -> tuple[Float[Tensor, "b v"], Float[Tensor, " b"]]:
+) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b 2"]]:
     """What is `hidden` once hints are heard, and how much these tell of each instance on the whole: cos² of the angle
     between the first view's rays and those of the view whose hint tells most."""
     told = hints.vertices_told(batch, cameras).float()
-    hinted = torch.zeros(len(batch), device=hidden.device)
+    hinted = torch.zeros((len(batch), 2), device=hidden.device)
+    kinds = torch.stack([hints.sloped, hints.placed & ~hints.scaling.scale], dim=1).float()
     for row, (view, mesh) in enumerate(zip(hints.view.tolist(), hints.mesh_of_view.tolist(), strict=True)):
         along = (F.normalize(batch.vertices[mesh] - eyes[view], dim=-1) * ray[mesh]).sum(dim=-1).square()
-        hidden[mesh] = torch.minimum(hidden[mesh], 1.0 - along * told[row])
+        hidden[mesh] = torch.minimum(hidden[mesh], 1.0 - along * told[row] * hints.placed[row])
         whole = (along * told[row]).sum() / told[row].sum().clamp_min(1.0)
-        hinted[mesh] = torch.maximum(hinted[mesh], whole)
+        hinted[mesh] = torch.maximum(hinted[mesh], whole * kinds[row])
     return hidden, hinted

@@ -41,7 +41,7 @@ class WholeShape:
             field[: len(mesh.vertices)] = displacement_fields(mesh)
         ray, hidden = scene.ray[..., None].double(), scene.hidden[..., None, None].double()
         # What is told of the front goes for the whole: half of a change is not made behind it.
-        hidden = hidden * (1.0 - scene.hinted.double()[:, None, None, None])
+        hidden = hidden * (1.0 - scene.hinted.double()[:, 1, None, None, None])
         moved: Float64[Tensor, "b v 3 k"] = torch.cat(
             [torch.from_numpy(fields).to(ray.device), sharpening(scene.batch)[..., None].double()], dim=3
         )
@@ -72,8 +72,8 @@ def along_rays(scene: Scene) -> Float64[Tensor, "b v 3 2"]:
     unit = ray / torch.einsum("bvc,bc->bv", ray, forward).clamp_min(0.1)[..., None]
     middle = batch.vertex_mean(depth)[:, None]
     amounts = torch.stack([DEEPER * (depth - middle), torch.full_like(depth, NEARER)], dim=-1)
-    own = (batch.vertex_mask * scene.hinted[:, None]).double()
-    return unit[..., None] * (amounts * own[..., None])[:, :, None]
+    own = batch.vertex_mask[..., None] * scene.hinted.double()[:, None]
+    return unit[..., None] * (amounts * own)[:, :, None]
 
 
 def displacement_fields(mesh: Mesh) -> np.ndarray:

@@ -27,10 +27,11 @@ MAX_FLIPPED_SHARE = 0.25
 # Largest share of the surface whose faces may shrink to next to nothing: to this share of their area.
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
-# Share of the disagreement with hints below which it must fall for these to bear a refinement out.
-BORNE_OUT = 0.8
-# Share of it above which it may not rise.
-LESS_AGREEMENT = 1.02
+# Share of the disagreement with hints below which it must fall for these to bear a refinement out, and by how much at
+# least: a mesh that follows a hint's noise gains less.
+BORNE_OUT, LEAST_GAIN = 0.75, 0.1
+# Share of it above which it may not rise, and what is too little to count.
+LESS_AGREEMENT, LEAST_LOSS = 1.02, 0.05
 # 2D IoU that may be given up for what hints bear out: a few pixels of the outline.
 GIVEN_UP = 0.02
 # How far to go along the path, and up to which share of the largest risk.
@@ -89,7 +90,7 @@ def choose(
         vertices = along(coarse.vertices, output.vertices, share)
         hints = disagreement(subject, vertices, cameras)
         # What a hint bears out no silhouette need say as well.
-        borne_out = hints is not None and hints[1] < BORNE_OUT * hints[0]
+        borne_out = hints is not None and hints[1] < min(BORNE_OUT * hints[0], hints[0] - LEAST_GAIN)
         if not borne_out:
             if settled is not None:
                 return Choice(0.0, reason or settled, estimated)
@@ -97,7 +98,7 @@ def choose(
                 continue
         reached = iou_2d(vertices, cameras)
         found: str | None = None
-        if hints is not None and hints[1] > LESS_AGREEMENT * hints[0]:
+        if hints is not None and hints[1] > LESS_AGREEMENT * hints[0] + LEAST_LOSS:
             more = hints[1] / max(hints[0], 1e-12) - 1
             found = f"the mesh agrees less with the hints of depth or normals than before, by {more:.0%}"
         elif reached < given - (GIVEN_UP if borne_out else 0.0):
