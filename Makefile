@@ -63,6 +63,10 @@ test: lint ## lint, then every test that is not slow (under 10 minutes on 2 core
 test-slow: $(STAMP) ## the slow tests only
 	$(BIN)/python -m pytest -m slow
 
+.PHONY: test-gpu
+test-gpu: $(STAMP) ## the tests that need a GPU, on this machine's
+	$(BIN)/python -m pytest -m gpu
+
 .PHONY: test-all
 test-all: test test-slow ## everything
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import s3_server
 import shape_checks
+import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
@@ -66,6 +67,14 @@ def moto_folder(moto) -> Storage:
     """A new, empty folder on the S3 server that honours conditional puts."""
     bucket = moto.make_bucket(f"bucket-{next(_numbers)}")
     return Storage(f"{bucket}/some folder", moto.endpoint)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request) -> torch.device:
+    """The CPU, and the GPU where there is one."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    return torch.device(request.param)
 
 
 @pytest.fixture(params=["local", "s3"])

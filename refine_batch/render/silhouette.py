@@ -36,6 +36,8 @@ class SilhouetteRenderer(Protocol):
     face_count : (M,) int32
     mesh_of_view : (N,) int32
         Which mesh each view shows.
+    sigma
+        A tensor is read where it lies, on the device.
     """
 
     def __call__(
@@ -45,12 +47,12 @@ class SilhouetteRenderer(Protocol):
         face_count: Int32[Tensor, " m"],
         mesh_of_view: Int32[Tensor, " n"],
         image_size: int,
-        sigma: float,
+        sigma: float | Float[Tensor, ""],
     ) -> Float[Tensor, "n h h"]: ...
 
 
-def blur_radius(sigma: float) -> float:
-    """r, the squared NDC distance beyond which a triangle is left out."""
+def blur_radius(sigma):
+    """r, a number or a tensor as sigma is: the squared NDC distance beyond which a triangle is left out."""
     return sigma * math.log(1.0 / MIN_ALPHA - 1.0)
 
 

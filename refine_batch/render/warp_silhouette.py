@@ -192,8 +192,7 @@ def optical_depth_kernel(
     faces: wp.array2d[wp.vec3i],
     face_count: wp.array[wp.int32],
     mesh_of_view: wp.array[wp.int32],
-    inverse_sigma: wp.float32,
-    radius: wp.float32,
+    softness: wp.array[wp.float32],
     depth: wp.array3d[wp.float32],
 ):
     """Adds −ln(1 − p) = softplus(x) of one triangle in one view to every pixel in its reach."""
@@ -202,6 +201,8 @@ def optical_depth_kernel(
     if f >= face_count[mesh]:
         return
     corner = faces[mesh, f]
+    inverse_sigma = softness[0]
+    radius = softness[1]
     triangle = make_triangle(points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius))
     if not triangle.visible:
         return
@@ -244,8 +245,7 @@ def optical_depth_gradient_kernel(
     faces: wp.array2d[wp.vec3i],
     face_count: wp.array[wp.int32],
     mesh_of_view: wp.array[wp.int32],
-    inverse_sigma: wp.float32,
-    radius: wp.float32,
+    softness: wp.array[wp.float32],
     depth_gradient: wp.array3d[wp.float32],
     points_gradient: wp.array2d[wp.vec3],
 ):
@@ -259,6 +259,8 @@ def optical_depth_gradient_kernel(
     if f >= face_count[mesh]:
         return
     corner = faces[mesh, f]
+    inverse_sigma = softness[0]
+    radius = softness[1]
     triangle = make_triangle(points[view, corner[0]], points[view, corner[1]], points[view, corner[2]], wp.sqrt(radius))
     if not triangle.visible:
         return
@@ -326,25 +328,28 @@ class OpticalDepth(torch.autograd.Function):
     """S = −ln(1 − α) of every pixel, from projected points; differentiable in their x and y.
 
     points (N, V, 3) float32 NDC and depth, faces (M, F, 3) int32 padded, face_count (M,) int32, mesh_of_view (N,)
-    int32.
+    int32; sigma and radius are numbers, or tensors of one on the device, which a CUDA graph then reads at every replay.
     """
 
     @staticmethod
     def forward(ctx, points, faces, face_count, mesh_of_view, image_size, sigma, radius):
         points = points.contiguous()
+        softness = torch.empty(2, device=points.device)
+        # Filled, not copied from the host, which would wait for the device.
+        softness[0] = 1.0 / sigma
+        softness[1] = radius
         depth = torch.zeros(points.shape[0], image_size, image_size, device=points.device)
-        ctx.save_for_backward(points, faces, face_count, mesh_of_view)
-        ctx.sigma, ctx.radius = sigma, radius
+        ctx.save_for_backward(points, faces, face_count, mesh_of_view, softness)
         launch(
             optical_depth_kernel,
             (points.shape[0], faces.shape[1]),
-            [points, faces, face_count, mesh_of_view, 1.0 / sigma, radius, depth],
+            [points, faces, face_count, mesh_of_view, softness, depth],
         )
         return depth
 
     @staticmethod
     def backward(ctx, depth_gradient):
-        points, faces, face_count, mesh_of_view = ctx.saved_tensors
+        points, faces, face_count, mesh_of_view, softness = ctx.saved_tensors
         points_gradient = torch.zeros_like(points)
         # Far inside a silhouette the gradient is a rounding error of the rest of its image: not worth a visit.
         magnitude = depth_gradient.abs()
@@ -353,6 +358,6 @@ class OpticalDepth(torch.autograd.Function):
         launch(
             optical_depth_gradient_kernel,
             (points.shape[0], faces.shape[1]),
-            [points, faces, face_count, mesh_of_view, 1.0 / ctx.sigma, ctx.radius, depth_gradient, points_gradient],
+            [points, faces, face_count, mesh_of_view, softness, depth_gradient, points_gradient],
         )
         return points_gradient, None, None, None, None, None, None

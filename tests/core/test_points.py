@@ -35,13 +35,14 @@ def test_queries_in_and_far_outside_of_clouds_of_any_size(seed, size, extents, f
         np.testing.assert_allclose(found[i], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_points_on_surfaces_far_apart_in_units_of_any_size():
+def test_points_on_surfaces_far_apart_in_units_of_any_size(device):
     random = np.random.default_rng(0)
     sphere = random.normal(size=(4000, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     for unit in (1e-3, 1.0, 1e4):
         queries, cloud = unit * (sphere * [0.3, 1.5, 1.0]), unit * sphere[::-1]
-        found = nearest_distance(torch.from_numpy(queries)[None], torch.from_numpy(cloud)[None])[0]
+        queries_there, cloud_there = (torch.from_numpy(p)[None].to(device) for p in (queries, cloud))
+        found = nearest_distance(queries_there, cloud_there)[0].cpu()
         np.testing.assert_allclose(found, by_tree(queries, cloud), rtol=1e-4, atol=1e-6 * unit)
 
 

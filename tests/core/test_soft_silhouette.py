@@ -296,6 +296,22 @@ def test_points_in_any_memory_layout():
     torch.testing.assert_close(scene.run(WARP)[0], expected, rtol=0, atol=0)
 
 
+def test_softness_may_lie_on_the_device_and_change_there(device):
+    batch = MeshBatch.of([icosphere(1)], device)
+    points = project(batch.vertices, stack_cameras([Camera(20, 10, 1.2)], device)).requires_grad_()
+    views = torch.zeros(1, dtype=torch.int32, device=device)
+    there = torch.zeros((), device=device)
+    for sigma in (1e-4, 2e-5):
+        there.fill_(sigma)
+        results = []
+        for softness in (sigma, there):
+            depth = WARP(points, batch.faces, batch.face_count, views, 32, softness)
+            (gradient,) = torch.autograd.grad(alpha(depth).square().sum(), points)
+            results.append((depth.detach(), gradient))
+        torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+        assert results[0][1].abs().max() > 0
+
+
 def test_no_views_give_no_images():
     scene = Scene(torch.zeros((0, 3, 3)), [[[0, 1, 2]]], [1], torch.zeros(0, dtype=torch.int32), 16)
     depth, gradient = scene.run(WARP)

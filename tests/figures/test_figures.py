@@ -357,6 +357,15 @@ def test_only_what_is_asked_for_is_measured():
     assert none == Figures(iou_2d=everything.iou_2d)
 
 
+def test_a_device_measures_what_the_cpu_does(device):
+    camera, mask = Camera(30, 20, 3), np.ones((64, 64), dtype=bool)
+    here = measure(cube(), camera, mask, sphere(subdivisions=2), seed=3)
+    there = Evaluator(mask, sphere(subdivisions=2), seed=3, device=device).measure(cube(), camera)
+    assert None not in vars(there).values()
+    for name, value in vars(here).items():
+        assert getattr(there, name) == pytest.approx(value, rel=1e-3), name
+
+
 def test_comparisons_in_one_batch_are_the_same_as_one_after_the_other(monkeypatch):
     """On a GPU many share a batch, padded to the largest; with a pool others work out the earth mover's distances."""
     truths = [sphere(subdivisions=2), cube(), None, plate(0.3)]

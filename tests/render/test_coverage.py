@@ -37,13 +37,14 @@ def counted(points: torch.Tensor, meshes: PaddedMeshes, edges: Edges, views: tor
 
 
 @pytest.mark.parametrize("camera", CAMERAS)
-def test_counts_of_several_meshes(camera):
-    meshes = PaddedMeshes.of(MESHES)
-    order = torch.tensor([2, 0, 3, 1, 0], dtype=torch.int32)
-    points = project(meshes.vertices[order], stack_cameras([camera] * len(order)))
+def test_counts_of_several_meshes(camera, device):
+    meshes = PaddedMeshes.of(MESHES, device)
+    order = torch.tensor([2, 0, 3, 1, 0], dtype=torch.int32, device=device)
+    points = project(meshes.vertices[order], stack_cameras([camera] * len(order), device))
     found = counted(points, meshes, meshes.edges, order)
     for view, mesh in enumerate(order.tolist()):
-        np.testing.assert_array_equal(found[view], one_by_one(points[view].numpy(), MESHES[mesh].faces))
+        expected = one_by_one(points[view].cpu().numpy(), MESHES[mesh].faces)
+        np.testing.assert_array_equal(found[view].cpu(), expected)
     assert found.max() >= 4
     # Whether edges are known changes the work, not the counts.
     assert torch.equal(found, counted(points, meshes, Edges.apart(meshes.faces), order))
