@@ -19,6 +19,7 @@ from refine_batch.cameras.camera import camera_axes, camera_position
 from refine_batch.mesh.decimation import decimated
 from refine_batch.mesh.normals import vertex_normals
 from refine_batch.mesh.sampling import sample_surface
+from refine_batch.mesh.volume import signed_volume
 
 # Triangles of every coarse mesh but `grid`, whose own come to about as many.
 FACES = 3000
