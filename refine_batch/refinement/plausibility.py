@@ -23,6 +23,7 @@ from refine_batch.figures.outlines import outline_distance
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.camera_only import fit_cameras
 from refine_batch.refinement.camera_fit import reduced
+from refine_batch.refinement.occlusion import occlusion_doubt
 from refine_batch.refinement.prepare import Prepared
 from refine_batch.render import hard_silhouettes
 
@@ -144,7 +145,9 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
             "--preview shows and tries it",
             doubtful=True,
         )
-    return Verdict(looseness=looseness)
+    view = subject.views[0]
+    seen = _seen(subject, view, None if cameras is None else cameras[0])
+    return Verdict(occlusion_doubt(seen, view.covered, view.known), looseness=looseness)
 
 
 def _looseness(gain: float) -> float:

@@ -116,3 +116,16 @@ def test_a_batch_is_judged_one_by_one():
     batch = [seen(CHAIR), seen(Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)), seen(CHAIR)]
     found = judge(batch, CONFIG, torch.device("cpu"))
     assert [one.reason is None for one in found] == [False, True, False]
+
+
+def test_a_mask_of_which_a_part_is_hidden_pulls_nothing_in():
+    """Its left third behind something that nobody told of: kept, as it came; told of, there is nothing to doubt."""
+    mask = view(CHAIR, CAMERA, SIZE).covered
+    columns = np.flatnonzero(mask.any(axis=0))
+    hidden = np.zeros_like(mask)
+    hidden[:, : columns[0] + int(0.35 * len(columns))] = True
+    image = np.zeros((SIZE, SIZE, 3), np.uint8)
+    told = prepare(Instance("it", CHAIR, image, mask & ~hidden, CAMERA, known=~hidden), CONFIG)
+    untold = prepare(Instance("it", CHAIR, image, mask & ~hidden, CAMERA), CONFIG)
+    assert "probably hidden" in verdict(untold).reason
+    assert "hidden" not in (verdict(told).reason or "")
