@@ -87,6 +87,15 @@ def test_noise_makes_no_object(name):
     assert not share[~TRUE & (np.arange(96) < 5)[:, None]].any()
 
 
+@pytest.mark.parametrize(("high", "dtype"), [(130, np.uint8), (200, np.uint8), (255, np.uint16)])
+def test_an_object_that_is_half_transparent_is_one_all_the_same(high, dtype):
+    """As in one of the published examples: 0 and 127 to 130 of 255."""
+    random = np.random.default_rng(0).integers(0, 4, TRUE.shape)
+    levels = mask_of(encode(Image.fromarray(np.where(TRUE, high - random, 0).astype(dtype))))
+    assert iou(share_of(levels, 96), TRUE) == 1.0
+    np.testing.assert_array_equal(levels.object(0.5), TRUE)
+
+
 def test_noisy_alpha():
     rgba = np.dstack([np.full_like(TRUE, 90, np.uint8)] * 3 + [np.asarray(noisy(0, 255))])
     levels = alpha_levels(decode(encode(rgba), "i", "image"))

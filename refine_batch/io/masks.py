@@ -5,7 +5,8 @@ Levels are read in this order:
 - Two levels, the lower 0 or well below the other, are a mask of two values, whatever they are: 0 and 1, 16 and 235.
 - A mask file of small whole numbers (up to 40, or the indices of a palette that is not grey) is a map of labels: what
   is not 0 is the object, and 255 beside labels is a border of which nothing is known.
-- Everything else is a share of full scale, 255 or 65 535; 16 to 235 where it is video's range.
+- Everything else is a share of full scale, 255 or 65 535; 16 to 235 where it is video's range, and what nearly all of
+  the object has where no level comes near it: objects are drawn half transparent, too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ _GREY = 24
 _BORDER = (224, 224, 192)
 # Share of a working pixel that may be unknown before it says nothing.
 UNKNOWN = 0.05
+# Highest level, as a share of full scale, below which full scale was not meant; and of which share of what is not 0
+# the level is taken for it.
+_FULL, _NEARLY_ALL = 0.85, 0.95
 # Of full scale: what is to be left out is marked from here on; rather too much than too little.
 _MARKED = 0.1
 
@@ -146,6 +150,11 @@ def _levels(
                 table[border] = np.nan
     elif full == 255 and _is_video(counts):
         table = np.clip((table * 255.0 - _VIDEO[0]) / (_VIDEO[1] - _VIDEO[0]), 0.0, 1.0)
+    elif highest < _FULL:
+        # An object drawn half transparent, or 8 bits in 16: what nearly all of it has is its full scale.
+        seen = np.cumsum(counts[1:]) / max(1, counts[1:].sum())
+        scale = 1 + int(np.searchsorted(seen, _NEARLY_ALL))
+        table = np.clip(levels.astype(np.float32) / scale, 0.0, 1.0)
     return Levels(decoded, read, table, hard, highest)
 
 
