@@ -351,7 +351,7 @@ def test_large_steps_at_the_ends_of_its_options(options):
 def test_returned_losses_belong_to_the_returned_mesh(method):
     weights = {"displacement": 7.0}
     own = {"weights": weights | {"along_ray": 0.0}, "whole_learning_rate": 0.0, "whole_share": 0.0}
-    options = {"paper": {"weights": weights, "depth": 0.0}, "large_steps": own}
+    options = {"paper": {"weights": weights, "depth": 0.0, "by_area": False}, "large_steps": own}
     [found] = run(method, [ONE], steps=6, **options)
     moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
     assert found.losses["displacement"] == pytest.approx(7 * (moved**2).mean(), rel=1e-4)
@@ -368,7 +368,7 @@ def along_the_rays(found: MethodOutput, instance: PreparedInstance) -> np.ndarra
 def test_depth_counts_along_the_ray_from_the_camera(method):
     weights = {"displacement": 0.0, "along_ray": 5.0}
     own = {"weights": weights, "whole_learning_rate": 0.0, "whole_share": 0.0}
-    [found] = run(method, [ONE], steps=6, large_steps=own, paper={"depth": 2.0})
+    [found] = run(method, [ONE], steps=6, large_steps=own, paper={"depth": 2.0, "by_area": False})
     squared = (along_the_rays(found, ONE) ** 2).mean()
     assert squared > 0
     if method == "large-steps":
