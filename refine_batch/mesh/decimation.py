@@ -13,12 +13,14 @@ from refine_batch.mesh.mesh import Mesh
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def decimated(mesh: Mesh, faces: int) -> Mesh:
+def decimated(mesh: Mesh, faces: int, haste: int = 7) -> Mesh:
     """A mesh of about `faces` triangles by quadric error (Garland and Heckbert 1997), as few more as can be
     where the mesh's topology allows no fewer.
 
     The mesh must be welded: triangles that share no vertices cannot collapse into each other and would vanish one by
     one.
+
+    `haste` is the library's aggressiveness, from 1: the less, the longer it takes and the more faithful it is.
 
     Raises
     ------
@@ -28,7 +30,7 @@ def decimated(mesh: Mesh, faces: int) -> Mesh:
     from fast_simplification import simplify
 
     with _ONE_AT_A_TIME:
-        vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces)[:2]
+        vertices, triangles = simplify(mesh.vertices, mesh.faces, target_count=faces, agg=haste)[:2]
     a, b, c = triangles.T
     triangles = triangles[(a != b) & (b != c) & (c != a)]
     small = compact(np.asarray(vertices, np.float32), triangles)

@@ -18,6 +18,11 @@ from refine_batch.mesh.mesh import Mesh
 from refine_batch.mesh.surface import Surface
 from refine_batch.mesh.welding import weld
 
+# How hastily a mesh is decimated, tried in this order: where many long triangles meet in a point haste makes spikes.
+HASTE = (7, 5, 3)
+# By how much, in extents, a decimated surface may leave the one it is made of, at all but a few of so many vertices.
+LEFT, SAMPLES, ALL_BUT = 0.01, 2000, 0.99
+
 
 @dataclass(frozen=True, eq=False)
 class WorkingMesh:
@@ -53,7 +58,8 @@ class WorkingMesh:
         Parameters
         ----------
         faces
-            Decimate to about this many where there are more; None: never. A surface that falls apart with fewer stays.
+            Decimate to about this many where there are more; None: never. A surface that falls apart with fewer, or
+            comes to stand elsewhere, stays.
         name
             Tells the reader of an error which mesh it is.
 
@@ -70,11 +76,14 @@ class WorkingMesh:
         whole = Mesh(_placed(surface.vertices, centre, extent), surface.faces)
         if faces is None or len(whole.faces) <= faces:
             return cls(whole, source, centre, extent, place)
-        try:
-            small = weld(decimated(whole, faces))[0]
-        except InstanceError:
-            return cls(whole, source, centre, extent, place)
-        return cls(small, source, centre, extent, place, whole.vertices)
+        for haste in HASTE:
+            try:
+                small = weld(decimated(whole, faces, haste))[0]
+            except InstanceError:
+                continue
+            if _faithful(small, whole):
+                return cls(small, source, centre, extent, place, whole.vertices)
+        return cls(whole, source, centre, extent, place)
 
     @property
     def decimated(self) -> bool:
@@ -117,6 +126,16 @@ class WorkingMesh:
     def _nearest(self) -> tuple[np.ndarray, np.ndarray]:
         assert self.welded is not None
         return Surface(self.mesh).closest(self.welded)
+
+
+def _faithful(small: Mesh, whole: Mesh) -> bool:
+    """Whether a decimated surface stands where the one it is made of does: nowhere outside its box, and near it."""
+    box = [np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)]) for mesh in (small, whole)]
+    if np.abs(box[0] - box[1]).max() > 2.0 * LEFT or not len(small.faces):
+        return False
+    some = whole.vertices[:: max(1, len(whole.vertices) // SAMPLES)]
+    apart = np.linalg.norm(Surface(small).nearest(some) - some, axis=1)
+    return bool(np.quantile(apart, ALL_BUT) <= LEFT)
 
 
 def _placed(points: np.ndarray, centre: np.ndarray, extent: float) -> np.ndarray:

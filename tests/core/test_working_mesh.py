@@ -269,3 +269,28 @@ def test_a_file_of_many_faces_comes_back_whole():
     assert found.after.iou_2d > found.before.iou_2d + 0.03
     assert found.after.iou_2d > whole.after.iou_2d - 0.03
     assert trimesh.Trimesh(found.mesh.vertices, found.mesh.faces, process=False).is_watertight
+
+
+def uv_sphere(rings: int, sectors: int, radius: float = 0.5) -> Mesh:
+    """Two poles in which as many slivers meet as there are sectors."""
+    polar, turn = np.meshgrid(
+        np.pi * np.arange(1, rings) / rings, 2 * np.pi * np.arange(sectors) / sectors, indexing="ij"
+    )
+    ring = np.stack([np.sin(polar) * np.cos(turn), np.cos(polar), np.sin(polar) * np.sin(turn)], axis=-1).reshape(-1, 3)
+    at = np.arange((rings - 1) * sectors).reshape(rings - 1, sectors)
+    after = np.roll(at, -1, axis=1)
+    a, b, c, d = (x.ravel() for x in (at[:-1], after[:-1], at[1:], after[1:]))
+    north, south = len(ring), len(ring) + 1
+    caps = [np.stack([np.full(sectors, north), after[0], at[0]], axis=1)]
+    caps += [np.stack([np.full(sectors, south), at[-1], after[-1]], axis=1)]
+    faces = np.concatenate([np.stack([a, b, c], axis=1), np.stack([b, d, c], axis=1), *caps])
+    return Mesh(radius * np.concatenate([ring, [[0, 1, 0], [0, -1, 0]]]), faces)
+
+
+def test_a_decimated_surface_stands_where_the_whole_one_does():
+    """Decimated in haste, the poles of this one became spikes, and a part of it was lost."""
+    sphere = uv_sphere(251, 400)
+    working = WorkingMesh.of(sphere, 3000)
+    assert len(working.mesh.faces) < len(sphere.faces) / 3
+    np.testing.assert_allclose(np.linalg.norm(working.mesh.vertices, axis=1), 0.5, atol=0.01)
+    np.testing.assert_allclose(np.ptp(working.mesh.vertices, axis=0), 1.0, atol=0.02)
