@@ -17,12 +17,13 @@ from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
+from refine_batch.io.paint import Paint, read_paint
 from refine_batch.io.pictures import object_mask, parse_image, parse_mask
 from refine_batch.io.storage import Storage, StorageError, fetch
 from refine_batch.io.uri import redact, redact_uri
 from refine_batch.mesh import Mesh
 from refine_batch.report import pictures
-from refine_batch.report.geometry import encode
+from refine_batch.report.geometry import encode, materials
 from refine_batch.results.live import live_rows
 from refine_batch.results.rows import mesh_of
 from refine_batch.results.schema import FIGURES
@@ -54,6 +55,8 @@ class Exhibit:
         Data URIs, None where there is nothing to show.
     meshes
         By `coarse`, `refined` and `truth`, as `geometry.encode` gives them.
+    materials
+        Of the coarse and the refined mesh, as `geometry.materials` gives them.
     problems
         What could not be shown, and why.
     """
@@ -64,6 +67,7 @@ class Exhibit:
     overlay_before: str | None = None
     overlay_after: str | None = None
     meshes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    materials: dict[str, Any] | None = None
     loss_curve: list[float] | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -126,6 +130,7 @@ class _Inputs:
         self._exhibit, self._s3_endpoint = exhibit, s3_endpoint
         self.rgb: np.ndarray | None = None
         self.mask: np.ndarray | None = None
+        self.paint: Paint | None = None
         self._image()
         self.coarse = self._mesh("mesh_uri")
         self.truth = self._mesh("ground_truth_uri")
@@ -140,9 +145,17 @@ class _Inputs:
                 exhibit.overlay_before = pictures.overlay(self.coarse, camera, self.mask, pictures.COARSE)
             if refined is not None:
                 exhibit.overlay_after = pictures.overlay(refined, camera, self.mask, pictures.REFINED)
+        paint = self.paint
+        if paint is not None:
+            exhibit.materials = materials(paint)
+            if exhibit.materials is None:
+                exhibit.problems.append(f"{redact(exhibit.row['mesh_uri'])}: its textures are too large for this page")
+                paint = None
         for name, mesh in (("coarse", self.coarse), ("refined", refined), ("truth", self.truth)):
             if mesh is not None:
-                exhibit.meshes[name] = encode(mesh)
+                # A file that has changed since no longer says how the result's faces look.
+                same = self.coarse is not None and np.array_equal(mesh.faces, self.coarse.faces)
+                exhibit.meshes[name] = encode(mesh, paint if name != "truth" and same else None)
 
     def _image(self) -> None:
         row = self._exhibit.row
@@ -161,12 +174,22 @@ class _Inputs:
         data = self._read(column, MAX_MESH_BYTES)
         if data is None:
             return None
+        uri = self._exhibit.row[column]
+        sibling = files_beside(uri, s3_endpoint=self._s3_endpoint)
         try:
-            uri = self._exhibit.row[column]
-            return parse_mesh(data, redact(uri), sibling=files_beside(uri, s3_endpoint=self._s3_endpoint))
+            mesh = parse_mesh(data, redact(uri), sibling=sibling)
         except InstanceError as error:
             self._exhibit.problems.append(error.message)
             return None
+        if column == "mesh_uri":
+            try:
+                self.paint = read_paint(data, redact(uri), mesh, sibling=sibling)
+            except InstanceError as error:
+                self._exhibit.problems.append(error.message)
+            if self.paint is not None:
+                self._exhibit.problems += self.paint.problems
+                self.paint = self.paint if self.paint.says_something else None
+        return mesh
 
     def _read(self, column: str, limit: int) -> bytes | None:
         uri = self._exhibit.row[column]

@@ -136,7 +136,7 @@ def _data(summary: Summary, surveyed: Survey, gallery: list[Exhibit], known: lis
             for e in gallery
             if e.loss_curve
         ],
-        "views": [{"camera": _view(exhibit), "meshes": exhibit.meshes} for exhibit in gallery],
+        "views": [{"camera": _view(e), "meshes": e.meshes, "look": e.materials} for e in gallery],
     }
 
 

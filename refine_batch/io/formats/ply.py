@@ -46,6 +46,21 @@ def read_ply(data: bytes, max_faces: int, sibling: Sibling | None = None) -> Geo
     return Geometry(vertices, np.concatenate(faces), notes)
 
 
+def read_ply_colours(data: bytes, max_faces: int) -> np.ndarray | None:
+    """(V, 3) uint8: the colours of its vertices, where it has `red`, `green` and `blue` as bytes; else None."""
+    header = read_header(data)
+    for element in header.elements:
+        if element.name == "vertex":
+            check_vertex_count(element.count, max_faces)
+    for element, rows in element_rows(data, header):
+        places = element.scalars("red", "green", "blue") if element.name == "vertex" and element.count else None
+        if places is not None:
+            columns = [rows.column(i) for i in places]
+            if all(np.asarray(c).dtype.kind != "f" for c in columns):
+                return np.stack([np.clip(c, 0, 255).astype(np.uint8) for c in columns], axis=1)
+    return None
+
+
 def _index_list(element: Element) -> int:
     for i, p in enumerate(element.properties):
         if p.name in _INDEX_NAMES and p.length is not None:

@@ -4,10 +4,11 @@
 (() => {
   const {
     BufferAttribute, BufferGeometry, DirectionalLight, DoubleSide, HemisphereLight, Mesh, MeshStandardMaterial, OrbitControls,
-    PerspectiveCamera, Scene, Vector3, WebGLRenderer,
+    PerspectiveCamera, RepeatWrapping, SRGBColorSpace, Scene, Texture, Vector3, WebGLRenderer,
   } = libraries;
   const COLOURS = { coarse: 0xe69f00, refined: 0x2b8fd0, truth: 0x009e73 };
   const TURN = Math.PI / 24;
+  const LINEAR = Float32Array.from({ length: 256 }, (_, i) => (i <= 10 ? i / 255 / 12.92 : ((i / 255 + 0.055) / 1.055) ** 2.4));
   const places = document.querySelectorAll("[data-view]");
   if (!places.length) return;
 
@@ -21,11 +22,16 @@
   const scene = new Scene();
   const sun = new DirectionalLight(0xffffff, 2.2);
   scene.add(new HemisphereLight(0xffffff, 0x8a8f98, 1.5), sun, sun.target);
-  const materials = Object.fromEntries(
-    Object.entries(COLOURS).map(([name, color]) => [
-      name, new MeshStandardMaterial({ color, roughness: 0.75, metalness: 0, flatShading: true, side: DoubleSide }),
-    ]),
-  );
+  const [wireframe, texture] = ["wireframe", "texture"].map((id) => document.getElementById(id));
+  const every = [];
+  function material(options) {
+    const made = new MeshStandardMaterial({ roughness: 0.75, metalness: 0, flatShading: true, side: DoubleSide, ...options });
+    made.wireframe = wireframe.checked;
+    every.push(made);
+    return made;
+  }
+  const plain = Object.fromEntries(Object.entries(COLOURS).map(([name, color]) => [name, material({ color })]));
+  const coloured = material({ vertexColors: true });
 
   function bytes(text) {
     return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
@@ -39,6 +45,17 @@
     const made = new BufferGeometry();
     made.setAttribute("position", new BufferAttribute(positions, 3));
     made.setIndex(new BufferAttribute(mesh.wide ? new Uint32Array(buffer) : new Uint16Array(buffer), 1));
+    if (mesh.colours) {
+      // The renderer reckons in linear light.
+      const colours = Float32Array.from(bytes(mesh.colours), (level) => LINEAR[level]);
+      made.setAttribute("color", new BufferAttribute(colours, 3));
+    }
+    if (mesh.uv) {
+      const places = new Uint16Array(bytes(mesh.uv).buffer);
+      const uv = Float32Array.from(places, (step, i) => mesh.uvLow[i % 2] + (mesh.uvSize[i % 2] * step) / 65535);
+      made.setAttribute("uv", new BufferAttribute(uv, 2));
+      mesh.groups.forEach(([, start, count], at) => made.addGroup(start, count, at));
+    }
     made.computeBoundingSphere();
     return made;
   }
@@ -56,15 +73,43 @@
 
     // Made when the instance first comes into view: most of a page is never looked at.
     make() {
+      this.textures = (this.view.look?.textures ?? []).map((source) => this.texture(source));
+      this.looks = (this.view.look?.materials ?? []).map(({ colour, texture }) => {
+        const made = material({ vertexColors: true, map: texture === null ? null : this.textures[texture] });
+        made.color.setRGB(...colour);
+        return made;
+      });
       this.meshes = new Map(
-        this.canvases.map((canvas) => {
-          const name = canvas.dataset.mesh;
-          return [canvas, new Mesh(geometry(this.view.meshes[name]), materials[name])];
-        }),
+        this.canvases.map((canvas) => [canvas, new Mesh(geometry(this.view.meshes[canvas.dataset.mesh]))]),
       );
+      this.dress();
       this.radius = Math.max(...[...this.meshes.values()].map(({ geometry: { boundingSphere: s } }) => s.center.length() + s.radius));
       this.home();
       this.controls = this.canvases.map((canvas) => this.control(canvas));
+    }
+
+    texture(source) {
+      const image = new Image();
+      const made = new Texture(image);
+      made.colorSpace = SRGBColorSpace;
+      made.wrapS = made.wrapT = RepeatWrapping;
+      made.flipY = false;
+      image.onload = () => {
+        made.needsUpdate = true;
+        this.redraw();
+      };
+      image.src = source;
+      return made;
+    }
+
+    // In the mesh's own look where it has one and that is asked for, else in the colour of what it is.
+    dress() {
+      for (const [canvas, mesh] of this.meshes ?? []) {
+        const name = canvas.dataset.mesh;
+        const { groups, colours } = texture?.checked ? this.view.meshes[name] : {};
+        if (groups) mesh.material = groups.map(([at]) => this.looks[at]);
+        else mesh.material = colours ? coloured : plain[name];
+      }
     }
 
     control(canvas) {
@@ -166,8 +211,12 @@
   }
   const redrawAll = () => instances.forEach((instance) => instance.redraw());
   renderer.domElement.addEventListener("webglcontextrestored", redrawAll);
-  document.getElementById("wireframe").addEventListener("change", (event) => {
-    for (const material of Object.values(materials)) material.wireframe = event.target.checked;
+  wireframe.addEventListener("change", () => {
+    for (const made of every) made.wireframe = wireframe.checked;
+    redrawAll();
+  });
+  texture?.addEventListener("change", () => {
+    instances.forEach((instance) => instance.dress());
     redrawAll();
   });
 })();

@@ -44,7 +44,7 @@ class Buffers:
         if not isinstance(uri, str):
             raise MeshFormatError(f"buffer {index} has a URI that is no text")
         if uri[:5].lower() == "data:":
-            return _inline(uri, index)
+            return inline(uri, f"buffer {index}")
         if self._sibling is None:
             raise MeshFormatError(
                 f"buffer {index} lies in another file, {uri[:80]!a}, and none can be read from here; write it as GLB"
@@ -90,12 +90,13 @@ class Buffers:
         return np.ascontiguousarray(rows).reshape(-1).view(np.uint8)
 
 
-def _inline(uri: str, index: int) -> bytes:
+def inline(uri: str, what: str) -> bytes:
+    """The bytes of a `data:` URI in base64; `what` names it in errors."""
     head, comma, body = uri.partition(",")
     if not comma or not head.lower().endswith(";base64"):
-        raise MeshFormatError(f"the data: URI of buffer {index} is not base64")
+        raise MeshFormatError(f"the data: URI of {what} is not base64")
     try:
         # Spaces and line ends are allowed in it, percent signs are not base64.
         return base64.b64decode("".join(body.split()), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise MeshFormatError(f"the data: URI of buffer {index} cannot be decoded: {error}") from error
+        raise MeshFormatError(f"the data: URI of {what} cannot be decoded: {error}") from error
