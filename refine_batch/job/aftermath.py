@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.io.storage import StorageError
-from refine_batch.job.actor import Assignment, row_outcome, write_outcomes
-from refine_batch.job.batch import Batch, Fault, RowOutcome
+from refine_batch.job.assignment import Assignment
+from refine_batch.job.batch import Batch, Fault, Report, RowOutcome
 from refine_batch.job.ledger import GivenUp
+from refine_batch.job.outcomes import row_outcome, write_outcomes
 from refine_batch.results.parts import batch_prefix, list_parts, read_part
 
 _COLUMNS = (
@@ -28,8 +29,8 @@ class Settled:
 
     Parameters
     ----------
-    outcomes
-        Rows that are in storage.
+    report
+        Of the rows that are in storage.
     rest
         Those of the batch that are not; None where all are.
     fault
@@ -38,7 +39,7 @@ class Settled:
         Why a row that was given up could not be written.
     """
 
-    outcomes: list[RowOutcome]
+    report: Report
     rest: Batch | None = None
     fault: Fault | None = None
     error: StorageError | None = None
@@ -88,7 +89,7 @@ def committed(assignment: Assignment, batch: Batch) -> list[RowOutcome]:
                 after=_figures(row, "after"),
                 seconds=row["seconds"] or 0.0,
             )
-    return [found[task.row.instance_id] for task in batch.tasks if task.row.instance_id in found]
+    return [found[name] for name in batch.ids if name in found]
 
 
 def _figures(row: dict, when: str) -> dict[str, float]:
@@ -101,20 +102,21 @@ def _looked(assignment: Assignment, batch: Batch, fault: Fault) -> Settled:
     except (StorageError, FileNotFoundError):
         outcomes = []  # then it is all done again, and the newest row is the truth
     done = {outcome.instance_id for outcome in outcomes}
-    left = tuple(task for task in batch.tasks if task.row.instance_id not in done)
-    return Settled(outcomes, replace(batch, tasks=left) if left else None, fault)
+    left = [number for number, name in enumerate(batch.ids) if name not in done]
+    rest = batch if len(left) == len(batch) else batch.chosen(left)
+    return Settled(Report.of(outcomes), rest if left else None, fault)
 
 
 def _given_up(assignment: Assignment, given_up: GivenUp) -> Settled:
     times = "once" if given_up.attempts == 1 else f"{given_up.attempts} times"
     outcome = RefinedInstance(
-        given_up.task.row.instance_id,
+        given_up.row.ids[0],
         "failed",
         error_kind=str(given_up.fault.kind),
         error_message=f"tried {times}; the last time {given_up.fault.message}",
     )
     try:
-        write_outcomes(assignment, Batch((given_up.task,), tries=given_up.attempts - 1), [outcome])
+        write_outcomes(assignment, given_up.row, [outcome])
     except StorageError as error:
-        return Settled([], error=error)
-    return Settled([row_outcome(outcome)])
+        return Settled(Report(), error=error)
+    return Settled(Report.of([row_outcome(outcome)]))

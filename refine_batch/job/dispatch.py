@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
-from refine_batch.errors import RefineBatchError
-from refine_batch.job.actor import Assignment
+from refine_batch.errors import ErrorKind, RefineBatchError
 from refine_batch.job.aftermath import Aftermath
-from refine_batch.job.batch import Batch, RowOutcome
+from refine_batch.job.assignment import Assignment
+from refine_batch.job.batch import Batch, Fault, Report
 from refine_batch.job.cluster import Cluster, Request, describe
 from refine_batch.job.demand import Demand
-from refine_batch.job.ledger import PATIENCE, Ledger
+from refine_batch.job.ledger import MAX_FAILURES_ALIKE, PATIENCE
 from refine_batch.job.metrics import DriverMetrics
 from refine_batch.job.options import RunOptions
+from refine_batch.job.outage import LOOK_EVERY, Outage
 from refine_batch.job.plan import Plan
-from refine_batch.job.pool import ActorPool, Event
+from refine_batch.job.pool import ActorPool, Event, Worker
 from refine_batch.job.progress import Reporter, Snapshot, duration
+from refine_batch.job.schedule import Schedule
 from refine_batch.job.stop import StopRequest
 from refine_batch.job.tally import Tally
 from refine_batch.results.lock import OutputLock
 
 GPU_BATCH, CPU_BATCH = 64, 4
-# Batches per actor that a small manifest is cut into, so that none waits long for the last one.
-BATCHES_PER_ACTOR = 4
+# Seconds after which rows that the store refused are put there once more.
+WRITE_AGAIN = 2.0
 # Failures told one by one; the rest are in the output.
 FAILURES_TOLD = 20
 NODES_EVERY = 5.0
@@ -68,8 +71,19 @@ class Dispatch:
         self._draining: frozenset[str] = frozenset()
         self._nodes_at = time.monotonic()
         self._demand = Demand(options.actors, grows=not cluster.own, node_start=options.start_timeout)
-        self._batch_size = self._choose_batch_size()
-        self.ledger = Ledger(self._fresh, stop_on_failures_alike=options.max_failed_fraction < 1)
+        exact = options.batch_size != "auto"
+        suits = GPU_BATCH if request.gpus else CPU_BATCH
+        self._batch_size = suits if options.batch_size == "auto" else options.batch_size
+        self._schedule = Schedule(
+            plan,
+            largest=self._batch_size,
+            exact=exact,
+            actors=lambda: max(self._pool.alive, self._demand.target(self._slots())),
+            everyone=lambda: self._pool.of("ready"),
+            stop_on_failures_alike=options.max_failed_fraction < 1,
+        )
+        self.ledger = self._schedule.ledger
+        self._outage = Outage(options.storage_patience)
         self.tally = Tally()
         self.dropped = 0
         self._aftermath = Aftermath(assignment)
@@ -96,6 +110,9 @@ class Dispatch:
                 if not self._stop:
                     self._scale()
                     self._hand_out()
+                else:
+                    for worker in self._pool.busy:
+                        self._withdraw_what_waits(worker)
                 for event in self._pool.events(POLL, self._nodes):
                     self._handle(event)
                 self._settle()
@@ -124,7 +141,7 @@ class Dispatch:
         )
 
     def _measure(self, at_once: bool = False) -> None:
-        waiting = self._plan.ready + self.ledger.waiting * self._batch_size
+        waiting = self._plan.ready + self.ledger.waiting_rows
         tell = self._metrics.tell if at_once else self._metrics.show
         alive, starting, unplaced = self._actors()
         counts, faults = self.ledger.counts, self.ledger.faults
@@ -137,21 +154,10 @@ class Dispatch:
         return alive, starting, pending - starting
 
     def _finished(self) -> bool:
-        busy = bool(self._pool.of("busy", "unsure")) or bool(self._aftermath)
+        busy = bool(self._pool.busy) or bool(self._aftermath)
         if self._stop:
             return not busy or self._stop.overdue
-        reserved = any(worker.upcoming for worker in self._pool.of("idle"))
-        return self._plan.exhausted and not self.ledger.waiting and not busy and not reserved
-
-    def _choose_batch_size(self) -> int:
-        if self._options.batch_size != "auto":
-            return self._options.batch_size
-        largest = GPU_BATCH if self._request.gpus else CPU_BATCH
-        share = math.ceil((self._rows - self._plan.skipped) / (self._demand.room(self._slots()) * BATCHES_PER_ACTOR))
-        return max(1, min(largest, share))
-
-    def _fresh(self) -> Batch | None:
-        return self._plan.take(self._batch_size)
+        return self._plan.exhausted and not self.ledger.waiting and not busy
 
     def _look_at_nodes(self) -> None:
         if time.monotonic() - self._nodes_at > NODES_EVERY:
@@ -167,51 +173,106 @@ class Dispatch:
         return slots if slots < 2 else max(1, slots // self._cluster.sharing)
 
     def _scale(self) -> None:
-        upcoming = sum(worker.upcoming is not None for worker in self._pool.of("idle", "busy", "unsure"))
-        waiting = self.ledger.waiting + math.ceil(self._plan.ready / self._batch_size) + upcoming
+        rows = self._plan.ready + self.ledger.waiting_rows
+        rows += sum(len(batch) for worker in self._pool.busy for batch in worker.batches[1:])
+        waiting = rows if self._options.batch_size == "auto" else math.ceil(rows / self._batch_size)
         slots = self._slots()
-        self._pool.scale(min(self._demand.target(slots), len(self._pool.of("busy", "unsure")) + waiting))
+        self._pool.scale(min(self._demand.target(slots), len(self._pool.busy) + waiting))
         self.ledger.patience = PATIENCE + 3 * self._demand.room(slots)
 
     def _hand_out(self) -> None:
-        surplus = self._pool.alive - self._demand.target(self._slots()) if self._cluster.own else 0
-        for worker in self._pool.of("idle"):
-            batch, worker.upcoming = worker.upcoming, None
-            if worker.node_id in self._draining or surplus > 0:
-                # What is begun there may be lost, or the cores are another run's too; another actor takes its place.
-                surplus -= 1
-                if batch is not None:
-                    self.ledger.put_back(batch)
-                self._pool.release(worker)
-                continue
-            batch = batch or self.ledger.take() or self._taken_over()
-            if batch is not None:
-                self._pool.assign(worker, batch, self.ledger.take())
-            elif self._plan.exhausted:
+        self._let_go()
+        free = [worker for worker in self._pool.of("ready") if worker.node_id not in self._draining]
+        if self._outage.waiting:
+            # One batch looks whether the store is there again; nothing else is begun.
+            if self._outage.look():
+                self._schedule.hand_out([w for w in free if w.idle], self._pool.assign, at_most=1)
+            return
+        self._schedule.hand_out(free, self._pool.assign)
+        idle = [worker for worker in free if worker.idle]
+        if not idle:
+            return
+        for worker, batch in self._schedule.to_take_back(self._pool.busy, len(idle)):
+            self._pool.withdraw(worker, batch)
+        if self._plan.exhausted and not self.ledger.waiting and not any(len(w.held) > 1 for w in self._pool.busy):
+            for worker in idle:
                 self._pool.release(worker)
 
-    def _taken_over(self) -> Batch | None:
-        """A batch that a busy actor was to do next; better done now by an idle one."""
-        for worker in self._pool.of("busy", "unsure"):
-            if worker.upcoming is not None:
-                batch, worker.upcoming = worker.upcoming, None
-                return batch
-        return None
+    def _let_go(self) -> None:
+        """Take work from nodes that are about to go, and actors from cores that are another run's too."""
+        surplus = self._pool.alive - self._demand.target(self._slots()) if self._cluster.own else 0
+        for worker in self._pool.of("ready"):
+            if worker.node_id in self._draining:
+                self._withdraw_what_waits(worker)
+            elif surplus <= 0:
+                continue
+            if worker.idle:
+                surplus -= 1
+                self._pool.release(worker)
+
+    def _withdraw_what_waits(self, worker: Worker) -> None:
+        for batch in worker.batches[1:]:
+            self._pool.withdraw(worker, batch)
 
     def _handle(self, event: Event) -> None:
         self._progress_at = time.monotonic()
-        if event.fault is None:
-            if event.batch is None:
-                self._look_at_device(event.worker.device)
-            if event.batch is not None and event.outcomes is not None:
-                self.ledger.answered(event.outcomes)
-                self._count(event.outcomes)
-        elif event.batch is not None:
-            self._aftermath.look(event.batch, event.fault)
-        if event.worker.state == "dead" and event.worker.upcoming is not None:
-            self.ledger.put_back(event.worker.upcoming)
-            event.worker.upcoming = None
+        batch, fault, report = event.batch, event.fault, event.report
+        if fault is None and batch is None:
+            self._look_at_device(event.worker.device)
+        elif batch is not None and report is not None:
+            self._answered(event.worker, batch, report, event.seconds)
+        elif batch is not None and fault is None:
+            self._schedule.taken_back(batch, len(self._pool.idle))
+        elif batch is not None and fault is not None:
+            if not self._written_later(event.worker, batch, fault):
+                self._aftermath.look(batch, fault)
+            blameless = fault.blameless or fault.kind == ErrorKind.TIMEOUT
+            for other in event.others:
+                self._aftermath.look(other, replace(fault, blameless=blameless, collateral=True))
         self._give_up_hope()
+
+    def _answered(self, worker: Worker, batch: Batch, report: Report, seconds: float) -> None:
+        self.ledger.answered(report)
+        self._count(report)
+        if not report.put_off:
+            worker.learn(self._schedule.took(batch, seconds, worker.speed))
+            if self._outage.over():
+                self._reporter.say("the store answers again")
+                self.ledger.hurry()
+            return
+        ids = batch.ids
+        off = {outcome.instance_id for outcome in report.put_off}
+        rest = batch.chosen([number for number, name in enumerate(ids) if name in off])
+        self._meet_outage(report, report.put_off[-1].error_message or "a store is away")
+        if self._outage.too_long:
+            self.ledger.put_back(replace(rest, last=True))
+        else:
+            self.ledger.put_off(rest, counts=not self._outage.waiting)
+
+    def _written_later(self, worker: Worker, batch: Batch, fault: Fault) -> bool:
+        """Whether the actor keeps the rows that it could not write, and tries that again."""
+        if worker.state != "ready" or fault.kind != ErrorKind.STORAGE or self._stop:
+            return False
+        if fault.passing:
+            self._meet_outage(None, fault.message)
+            again = not self._outage.too_long
+        else:
+            again = self.ledger.write_again(batch)
+        if again:
+            wait = min(LOOK_EVERY, max(1.0, self._options.storage_patience)) if fault.passing else WRITE_AGAIN
+            self._pool.again(worker, batch, wait)
+        return again
+
+    def _meet_outage(self, report: Report | None, reason: str) -> None:
+        if report is not None and report.rows:
+            if self._outage.over():
+                self.ledger.hurry()
+            return
+        waited = self._outage.waiting
+        self._outage.met(reason)
+        if self._outage.waiting and not waited:
+            patience = duration(self._options.storage_patience)
+            self._reporter.say(f"a store does not answer; the run waits for it up to {patience}: {reason}")
 
     def _look_at_device(self, device: str | None) -> None:
         if self._request.gpus and device == "cpu" and not self._without_cuda_told:
@@ -225,14 +286,14 @@ class Dispatch:
         """Go on with what is known by now of batches that met a fault."""
         for settled in self._aftermath.settled():
             self._progress_at = time.monotonic()
-            self._count(settled.outcomes)
+            self._count(settled.report)
             if settled.error is not None:
                 self.ledger.unwritten += 1
                 self._reporter.say(f"a failed row could not be written: {settled.error}")
             if settled.fault is None:
-                self.ledger.finished(settled.outcomes)
+                self.ledger.finished(settled.report)
                 continue
-            given_up = self.ledger.recovered(settled.outcomes, settled.rest, settled.fault)
+            given_up = self.ledger.recovered(settled.report, settled.rest, settled.fault)
             if given_up is not None:
                 self._aftermath.give_up(given_up)
         self._give_up_hope()
@@ -241,16 +302,21 @@ class Dispatch:
         hopeless = self.ledger.hopeless()
         if hopeless:
             raise HopelessError(hopeless)
+        if self._outage.too_long and self.ledger.failures_alike(ErrorKind.STORAGE) >= MAX_FAILURES_ALIKE:
+            waited = duration(self._options.storage_patience)
+            raise HopelessError(
+                f"a store has been away for {waited} (--storage-patience), the same command goes on from here: "
+                f"{self._outage.reason}"
+            )
 
-    def _count(self, outcomes: list[RowOutcome]) -> None:
-        self.tally.add(outcomes)
-        for outcome in outcomes:
-            if outcome.status == "failed":
-                self._told += 1
-                if self._told <= FAILURES_TOLD:
-                    self._reporter.say(f"failed: {outcome.instance_id}: {outcome.error_kind}: {outcome.error_message}")
-                elif self._told == FAILURES_TOLD + 1:
-                    self._reporter.say("further failures are not listed here; the output has each with its reason")
+    def _count(self, report: Report) -> None:
+        self.tally.add(report)
+        for failure in report.failures:
+            self._told += 1
+            if self._told <= FAILURES_TOLD:
+                self._reporter.say(f"failed: {failure.instance_id}: {failure.error_kind}: {failure.error_message}")
+            elif self._told == FAILURES_TOLD + 1:
+                self._reporter.say("further failures are not listed here; the output has each with its reason")
 
     def _watch(self) -> None:
         """End a run that waits for nothing: every wait in it has a limit of its own, so none may outlast them all."""

@@ -14,7 +14,7 @@ from refine_batch.dataset.manifest import Manifest
 from refine_batch.errors import RefineBatchError, UsageError
 from refine_batch.io.storage import Storage, StorageError, redact
 from refine_batch.io.uri import normalise
-from refine_batch.job.actor import Assignment
+from refine_batch.job.assignment import Assignment
 from refine_batch.job.cluster import connect
 from refine_batch.job.code_folder import code_digest, extend_path, search_path
 from refine_batch.job.encoder import encoder_stamp, provide_encoder
@@ -132,6 +132,7 @@ class _Run:
             manifest,
             self._index,
             config.config_hash() + encoder_stamp(config.encoder_weights, options.s3_endpoint),
+            rows=record.rows or 0,
             limit=options.limit,
             retry_failed=options.retry_failed,
             transient_attempts=options.transient_attempts,
@@ -250,6 +251,7 @@ class _Run:
             counts = {status: ledger.counts[status] for status in ("refined", "kept", "failed")}
             record.figures = tally.means()
             record.totals = {"seconds": round(tally.seconds, 3), "faults": ledger.faults.total()}
+            record.totals |= {f"seconds_{name}": round(seconds, 3) for name, seconds in tally.stages.items()}
             if ledger.unwritten and problem is None:
                 problem = f"{ledger.unwritten} rows could not be written to the output; the next run does them"
                 if ledger.why_unwritten:

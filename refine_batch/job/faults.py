@@ -5,7 +5,7 @@ from __future__ import annotations
 import ray.exceptions as rx
 
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
-from refine_batch.io.storage import StorageError, redact
+from refine_batch.io.storage import StorageError, StoreAwayError, redact
 from refine_batch.job.batch import Fault
 
 UNREACHABLE = "its node could not be reached any more"
@@ -38,7 +38,8 @@ def _raised(cause: Exception) -> Fault:
     if isinstance(cause, UsageError):
         return Fault(ErrorKind.INTERNAL, redact(str(cause)), fatal=True)
     if isinstance(cause, StorageError):
-        return Fault(ErrorKind.STORAGE, f"its rows could not be written: {redact(str(cause))}")
+        text = f"its rows could not be written: {redact(str(cause))}"
+        return Fault(ErrorKind.STORAGE, text, passing=isinstance(cause, StoreAwayError))
     if isinstance(cause, MemoryError):
         return Fault(ErrorKind.OUT_OF_MEMORY, "its process ran out of memory")
     if isinstance(cause, InstanceError):

@@ -15,6 +15,7 @@ from ray.util.metrics import Counter, Gauge, Histogram, Metric
 
 from refine_batch.instance import RefinedInstance
 from refine_batch.io.retry import retries
+from refine_batch.job.turns import Turns
 
 # Seconds of one step of one instance: from a GPU's share of a batch to a large mesh on a slow core.
 STEP_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -57,10 +58,9 @@ STEP = Described(
     STEP_SECONDS,
 )
 BATCH = Described(Histogram, "refine_batch_batch_rows", "Rows of a batch", (), BATCH_ROWS)
-REFINING = Described(Counter, "refine_batch_refine_seconds", "Seconds that actors spent refining")
-WAITING = Described(Counter, "refine_batch_load_wait_seconds", "Seconds that actors waited for a batch to be loaded")
-WRITING = Described(Counter, "refine_batch_write_seconds", "Seconds that actors spent writing results")
-ALL = (ROWS, FAULTS, QUEUE, ACTORS, RETRIES, STEP, BATCH, REFINING, WAITING, WRITING)
+STAGE = Described(Counter, "refine_batch_stage_seconds", "Seconds that batches spent in each stage", ("stage",))
+DEVICE = Described(Counter, "refine_batch_device_seconds", "Seconds that devices were busy, and idle", ("state",))
+ALL = (ROWS, FAULTS, QUEUE, ACTORS, RETRIES, STEP, BATCH, STAGE, DEVICE)
 
 
 class _Growth:
@@ -127,19 +127,20 @@ class ActorMetrics:
 
     def __init__(self, run_id: str, method: str):
         self._step, self._batch, self._retries = (m.make(run_id) for m in (STEP, BATCH, RETRIES))
-        self._refining, self._waiting, self._writing = (m.make(run_id) for m in (REFINING, WAITING, WRITING))
+        self._stage, self._device = STAGE.make(run_id), DEVICE.make(run_id)
         self._method = method
         self._growth = _Growth()
 
-    def finished(self, outcomes: Sequence[RefinedInstance], *, waited: float, refined: float, written: float) -> None:
-        """A batch came to its end; `waited`, `refined` and `written` in seconds."""
+    def finished(self, outcomes: Sequence[RefinedInstance], stages: Mapping[str, float], turns: Turns) -> None:
+        """A batch came to its end; `stages` in seconds."""
         self._batch.observe(len(outcomes))
         for outcome in outcomes:
             if outcome.steps:
                 self._step.observe(outcome.seconds / outcome.steps, {"method": self._method})
-        _grow(self._waiting, waited)
-        _grow(self._refining, refined)
-        _grow(self._writing, written)
+        for name, seconds in stages.items():
+            _grow(self._stage, seconds, {"stage": name})
+        for state, total in (("busy", turns.busy), ("idle", turns.idle)):
+            _grow(self._device, self._growth.of(state, total), {"state": state})
         _grow(self._retries, self._growth.of("retries", retries()))
 
 

@@ -21,7 +21,7 @@ class RunOptions(BaseModel):
     batch_size: Count | Literal["auto"] = Field(
         "auto",
         description="Instances refined together by one actor, and the rows of one result file. auto: up to 64 on a "
-        "GPU, up to 4 on a CPU, fewer where a small manifest would leave actors idle.",
+        "GPU, up to 4 on a CPU, fewer where little is left to do, so that all actors have a share of it.",
     )
     actors: Count | Literal["auto"] = Field(
         "auto",
@@ -78,6 +78,11 @@ class RunOptions(BaseModel):
     )
     start_timeout: Positive = Field(
         600.0, description="Seconds to wait for a first actor; a cluster that adds a GPU node needs minutes."
+    )
+    storage_patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        600.0,
+        description="Seconds to wait for a store that does not answer anybody, instead of failing its rows. 600: what "
+        "a restart or a failover takes.",
     )
     grace_period: Positive | None = Field(
         None,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from refine_batch.dataset.columns import MANIFEST_SCHEMA
 from refine_batch.dataset.manifest import Manifest
-from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
 from refine_batch.io.storage import StorageError
-from refine_batch.job.batch import Batch, Task
+from refine_batch.job.batch import WORK_SCHEMA, Batch
+from refine_batch.job.shelf import Shelf
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.increment import Increment
 
@@ -26,6 +27,8 @@ class Plan:
 
     Parameters
     ----------
+    rows
+        Of the manifest, as far as the run goes, for an estimate of what will come.
     limit
         Look at the manifest's first rows only.
     """
@@ -36,23 +39,24 @@ class Plan:
         index: CommittedIndex,
         config_hash: str,
         *,
+        rows: int = 0,
         limit: int | None = None,
         retry_failed: bool = False,
         transient_attempts: int = 0,
         force: bool = False,
         s3_endpoint: str | None = None,
     ):
-        self._manifest, self._limit = manifest, limit
+        self._manifest, self._rows, self._limit = manifest, rows, limit
+        self._stamper = _Noting(s3_endpoint)
         self._increment = Increment(
             index,
             config_hash,
-            InputStamper(s3_endpoint),
+            self._stamper,
             transient_attempts=transient_attempts,
             retry_failed=retry_failed,
             force=force,
         )
-        self._ready: deque[tuple[pa.RecordBatch, pa.Array, np.ndarray]] = deque()
-        self._offset = 0
+        self._shelf = Shelf()
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._cancelled = False
@@ -60,7 +64,6 @@ class Plan:
         self.seen = 0
         self.skipped = 0
         self.skipped_failed = 0
-        self.ready = 0
         self._thread = threading.Thread(target=self._run, name="plan", daemon=True)
 
     def start(self) -> Plan:
@@ -91,27 +94,36 @@ class Plan:
         """Whether every row has been handed out."""
         return self.ended and self.ready == 0
 
-    def take(self, size: int) -> Batch | None:
-        """The next `size` rows, fewer at the end; None where none are ready at the moment."""
+    @property
+    def ready(self) -> int:
+        """Rows that wait to be handed out."""
+        return self._shelf.rows
+
+    @property
+    def left(self) -> float:
+        """The weight of the rows that are ready and, if as many of the others are to do, of those not read yet."""
+        if self.ended:
+            return self._shelf.weight
+        found = self.seen - self.skipped
+        each = self._shelf.weight / self._shelf.rows if self._shelf.rows else 1.0
+        unread = max(0, self._rows - self.seen)
+        return self._shelf.weight + each * unread * (found + 1) / (self.seen + 1)
+
+    @property
+    def each(self) -> float:
+        """The weight of the next row."""
+        return self._shelf.each
+
+    def take(self, most: int, weight: float = np.inf) -> Batch | None:
+        """The next rows, up to `most` and of about this weight; None where too few are ready at the moment."""
         with self._changed:
             # No more than READY_ROWS are ever waited for: with them ready, the reader waits itself.
-            if self.ready < min(size, READY_ROWS) and not self.ended:
+            enough = self._shelf.rows >= min(most, READY_ROWS) or self._shelf.weight >= weight
+            if not (enough or self.ended):
                 return None
-            tasks: list[Task] = []
-            while self._ready and len(tasks) < size:
-                rows, marks, runs = self._ready[0]
-                stop = min(self._offset + size - len(tasks), rows.num_rows)
-                tasks += [
-                    Task(ManifestRow.from_batch(rows, i), marks[i].as_py(), int(runs[i]))
-                    for i in range(self._offset, stop)
-                ]
-                self._offset = stop
-                if stop == rows.num_rows:
-                    self._ready.popleft()
-                    self._offset = 0
-            self.ready -= len(tasks)
+            taken = self._shelf.take(most, weight)
             self._changed.notify_all()
-        return Batch(tuple(tasks)) if tasks else None
+        return None if taken is None else Batch(taken[0], weight=taken[1])
 
     def _run(self) -> None:
         try:
@@ -131,8 +143,16 @@ class Plan:
 
     def _add(self, rows: pa.RecordBatch) -> bool:
         """Keep what is to be done of these rows; False once the run no longer wants any."""
+        self._stamper.forget()
         work = self._increment.of(rows)
-        marks, todo, mask = work.fingerprints, int(np.count_nonzero(work.missing)), pa.array(work.missing)
+        todo = int(np.count_nonzero(work.missing))
+        if todo:
+            columns = [rows.column(name) for name in MANIFEST_SCHEMA.names]
+            runs = pa.array(work.transient_runs.astype(np.int32))
+            missing = pa.RecordBatch.from_arrays([*columns, work.fingerprints, runs], schema=WORK_SCHEMA)
+            missing = missing.filter(pa.array(work.missing))
+            # What will fail unless its store comes back is left for the end.
+            sizes = np.where(work.unseen, 1.0, self._stamper.sizes(rows.num_rows))[work.missing]
         with self._changed:
             while self.ready >= READY_ROWS and not self._cancelled:
                 self._changed.wait()
@@ -140,7 +160,28 @@ class Plan:
             self.skipped += rows.num_rows - todo
             self.skipped_failed += int(np.count_nonzero(work.failed))
             if todo:
-                self._ready.append((rows.filter(mask), marks.filter(mask), work.transient_runs[work.missing]))
-                self.ready += todo
+                self._shelf.add(missing, sizes)
             self._changed.notify_all()
             return not self._cancelled
+
+
+class _Noting(InputStamper):
+    """Keeps the stamps of the meshes, which are the first files that a fingerprint asks for: they tell sizes."""
+
+    _meshes: pa.Array | None = None
+
+    def forget(self) -> None:
+        self._meshes = None
+
+    def stamps(self, uris: pa.Array) -> pa.Array:
+        found = super().stamps(uris)
+        if self._meshes is None:
+            self._meshes = found
+        return found
+
+    def sizes(self, count: int) -> np.ndarray:
+        """Bytes of each mesh, NaN where its stamp does not say."""
+        if self._meshes is None:
+            return np.full(count, np.nan)
+        text = pc.struct_field(pc.extract_regex(self._meshes, r"size:(?P<size>\d+)"), "size")
+        return text.cast(pa.float64()).to_numpy(zero_copy_only=False)

@@ -1,12 +1,11 @@
-"""Running means of the figures, before and after, over the rows a run has finished."""
+"""Running means of the figures, before and after, over the rows a run has finished, and where its time went."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from refine_batch.job.batch import RowOutcome
+from refine_batch.job.batch import Report
 
 
 @dataclass
@@ -18,19 +17,20 @@ class _Sums:
 
 @dataclass
 class Tally:
-    """Sums over the rows that have a figure both before and after."""
+    """Sums over the rows that have a figure both before and after; `stages` in seconds of one actor each."""
 
     seconds: float = 0.0
+    stages: Counter[str] = field(default_factory=Counter)
     _sums: defaultdict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
 
-    def add(self, outcomes: Iterable[RowOutcome]) -> None:
-        for outcome in outcomes:
-            self.seconds += outcome.seconds
-            for name in outcome.before.keys() & outcome.after.keys():
-                sums = self._sums[name]
-                sums.count += 1
-                sums.before += outcome.before[name]
-                sums.after += outcome.after[name]
+    def add(self, report: Report) -> None:
+        self.seconds += report.seconds
+        self.stages.update(report.stages)
+        for name, (count, before, after) in report.figures.items():
+            sums = self._sums[name]
+            sums.count += count
+            sums.before += before
+            sums.after += after
 
     def mean(self, name: str) -> tuple[float, float] | None:
         """Mean (before, after) of a figure; None where no row has it."""

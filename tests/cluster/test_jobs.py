@@ -215,4 +215,5 @@ def test_every_metric_is_visible_on_the_endpoint(tmp_path, head, rclone):
     assert total("ray_refine_batch_storage_retries_total") >= 1
     assert total("ray_refine_batch_step_seconds_count", 'method="stub_methods:slow"') >= 1
     # Half a second an instance, in three steps.
-    assert total("ray_refine_batch_refine_seconds_total") > 1
+    assert total("ray_refine_batch_stage_seconds_total", 'stage="optimise"') > 1
+    assert total("ray_refine_batch_device_seconds_total", 'state="busy"') > 1

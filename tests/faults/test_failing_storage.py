@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from tiny_dataset import result_rows
 from trial import BATCH, Trial
 
 from refine_batch.io.storage import Storage, StorageError
+from refine_batch.job import ledger, outage
+from refine_batch.job.progress import Silent
 from refine_batch.results import compact as compaction
 
 pytestmark = pytest.mark.slow
@@ -95,7 +98,7 @@ def test_a_store_that_stays_away_ends_the_run_and_the_next_one_does_the_rest(s3_
         return None
 
     with FaultProxy(s3_trial.output.s3_endpoint, failing) as proxy:
-        outcome = s3_trial.run(s3_endpoint=proxy.endpoint, actors=1)
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint, actors=1, storage_patience=1.0)
     assert (outcome.exit_status, outcome.record.outcome) == (1, "failed")
     assert "written" in outcome.record.message
     assert outcome.record.counts["refined"] == len(s3_trial.rows()) == 2 * BATCH
@@ -178,3 +181,55 @@ def test_a_killed_compaction_is_finished_by_the_next_run(place, request, monkeyp
     trial.check()
     assert [part.path for part in trial.output.list("results") if "stack" in part.path]
     assert not Path(trial.output.path_of(".results-next")).exists()
+
+
+@pytest.mark.usefixtures("ray_connection")
+def test_inputs_that_are_away_for_a_while_in_the_middle_fail_no_row(s3_trial, monkeypatch):
+    """Every read of an input is refused from the first result on, for longer than a request is repeated."""
+    s3_trial.upload()
+    monkeypatch.setattr(outage, "LOOK_EVERY", 2.0)
+    monkeypatch.setattr(ledger, "PUT_OFF", 2.0)
+    away_since: list[float] = []
+
+    def away(method, path, _):
+        if method == "PUT" and "/results/" in path and not away_since:
+            away_since.append(time.monotonic())
+        inside = away_since and time.monotonic() - away_since[0] < 25
+        return "503" if inside and method == "GET" and "/inputs/" in path else None
+
+    said: list[str] = []
+    with FaultProxy(s3_trial.output.s3_endpoint, away) as proxy:
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint, actors=1, reporter=Told(said))
+    assert any(fault == "503" for *_, fault in proxy.requests)
+    assert outcome.exit_status == 0, outcome.record.message
+    assert outcome.record.counts == {"refined": len(s3_trial.ids), "kept": 0, "failed": 0}
+    s3_trial.check()
+
+
+@pytest.mark.usefixtures("ray_connection")
+def test_inputs_that_stay_away_are_done_by_the_next_plain_run(s3_trial, monkeypatch):
+    s3_trial.upload()
+    monkeypatch.setattr(ledger, "PUT_OFF", 0.1)
+
+    def away(method, path, _):
+        return "503" if method == "GET" and path.endswith(".png") else None
+
+    with FaultProxy(s3_trial.output.s3_endpoint, away) as proxy:
+        outcome = s3_trial.run(s3_endpoint=proxy.endpoint, storage_patience=1.0)
+    assert outcome.exit_status == 1
+    rows = {row["instance_id"]: row for row in s3_trial.rows()}
+    assert {row["error_kind"] for row in rows.values()} == {"storage"}
+    assert {row["retry"] for row in rows.values()} == {True}
+    second = s3_trial.run()
+    assert second.record.counts == {"refined": len(s3_trial.ids), "kept": 0, "failed": 0}
+    s3_trial.check(superseded=len(s3_trial.ids))
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self, said: list[str]):
+        self._said = said
+
+    def say(self, text: str) -> None:
+        self._said.append(text)

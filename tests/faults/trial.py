@@ -29,6 +29,7 @@ from refine_batch.io.storage import Storage
 from refine_batch.job import driver
 from refine_batch.job.driver import RunOutcome
 from refine_batch.job.options import RunOptions
+from refine_batch.job.progress import Reporter
 from refine_batch.refinement.pipeline import refine
 from refine_batch.results.live import live_rows
 
@@ -67,9 +68,9 @@ class Trial:
         settings = {"address": self.address, "batch_size": BATCH, "actors": 2, "instance_timeout": 60.0}
         return RunOptions(**settings | {"s3_endpoint": self.output.s3_endpoint} | changes)
 
-    def run(self, **options) -> RunOutcome:
+    def run(self, reporter: Reporter | None = None, **options) -> RunOutcome:
         """A whole run in this process."""
-        return driver.run(self.source, self.output.uri, self.config, self.options(**options))
+        return driver.run(self.source, self.output.uri, self.config, self.options(**options), reporter=reporter)
 
     def start(self, **options) -> Background:
         """The same in a thread."""

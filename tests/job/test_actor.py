@@ -8,7 +8,8 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage
 from refine_batch.job import actor
-from refine_batch.job.actor import Assignment, Refiner
+from refine_batch.job.actor import Refiner
+from refine_batch.job.assignment import Assignment
 from refine_batch.results.lock import OutputLock
 
 

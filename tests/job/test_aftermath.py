@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from refine_batch.errors import ErrorKind
 from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.job import aftermath
-from refine_batch.job.actor import Assignment, row_outcome, write_outcomes
 from refine_batch.job.aftermath import Aftermath, committed
+from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Fault, Task
 from refine_batch.job.ledger import GivenUp
+from refine_batch.job.outcomes import row_outcome, write_outcomes
 from refine_batch.mesh import Mesh
 from refine_batch.results.parts import list_parts
 
@@ -25,7 +27,7 @@ DIED = Fault(ErrorKind.PROCESS_DIED, "its process died")
 
 
 def batch_of(*names):
-    return Batch(tuple(Task(ManifestRow(name, "m.obj", "i.png"), f"f-{name}") for name in names))
+    return Batch.of(tuple(Task(ManifestRow(name, "m.obj", "i.png"), f"f-{name}") for name in names))
 
 
 def outcomes_of(batch):
@@ -64,7 +66,7 @@ def test_the_rest_of_a_batch_goes_on_with_its_fault(tmp_path):
     whole = batch_of("a", "b", "c")
     rows = batch_of("a", "b")
     # The first of the batch's two parts.
-    write_outcomes(assignment, Batch(rows.tasks), outcomes_of(rows))
+    write_outcomes(assignment, rows, outcomes_of(rows))
     [part] = list_parts(assignment.output)
     name = part.path.replace(rows.name, whole.name)
     assignment.output.write(name, assignment.output.read(part.path))
@@ -72,14 +74,14 @@ def test_the_rest_of_a_batch_goes_on_with_its_fault(tmp_path):
     errands = Aftermath(assignment)
     errands.look(whole, DIED)
     [found] = settled(errands)
-    assert [outcome.instance_id for outcome in found.outcomes] == ["a", "b"]
+    assert found.report.counts == {"refined": 2}
     assert found.rest is not None
-    assert [task.row.instance_id for task in found.rest.tasks] == ["c"]
+    assert found.rest.ids == ["c"]
     assert (found.rest.tries, found.fault) == (0, DIED)
 
     errands.look(rows, DIED)
     [found] = settled(errands)
-    assert (len(found.outcomes), found.rest) == (2, None)
+    assert (found.report.rows, found.rest) == (2, None)
     errands.close()
 
 
@@ -91,22 +93,22 @@ def test_a_store_that_cannot_be_asked_is_taken_to_hold_nothing(tmp_path, monkeyp
     errands = Aftermath(assignment_of(Storage(str(tmp_path))))
     errands.look(batch_of("a"), DIED)
     [found] = settled(errands)
-    assert (found.outcomes, found.rest) == ([], batch_of("a"))
+    assert (found.report.rows, found.rest) == (0, batch_of("a"))
 
 
 def test_a_row_that_is_given_up_is_written_as_failed(tmp_path):
     errands = Aftermath(assignment_of(Storage(str(tmp_path))))
-    [task] = batch_of("a").tasks
-    errands.give_up(GivenUp(task, DIED, attempts=3))
+    row = replace(batch_of("a"), tries=2)
+    errands.give_up(GivenUp(row, DIED, attempts=3))
     [found] = settled(errands)
-    [outcome] = found.outcomes
+    [outcome] = found.report.failures
     assert (outcome.instance_id, outcome.status, outcome.error_kind) == ("a", "failed", "process_died")
     assert outcome.error_message == "tried 3 times; the last time its process died"
     assert (found.rest, found.fault, found.error) == (None, None, None)
 
     (tmp_path / "results").rename(tmp_path / "elsewhere")
     (tmp_path / "results").write_text("in the way")
-    errands.give_up(GivenUp(task, DIED, attempts=3))
+    errands.give_up(GivenUp(row, DIED, attempts=3))
     [found] = settled(errands)
-    assert found.outcomes == []
+    assert found.report.rows == 0
     assert "results" in str(found.error)

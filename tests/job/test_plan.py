@@ -38,7 +38,7 @@ def taken(plan, size):
         batch = plan.take(size)
         if batch is not None:
             sizes.append(len(batch))
-            ids += [task.row.instance_id for task in batch.tasks]
+            ids += batch.ids
     return sizes, ids
 
 

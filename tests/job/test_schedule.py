@@ -1,0 +1,139 @@
+"""Who gets what: the shares of a small plan, of a growing cluster, of what one actor holds and another could do."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_shelf import shelf_of
+
+from refine_batch.job.batch import Batch
+from refine_batch.job.schedule import DEPTH, Schedule
+
+
+class Rows:
+    def __init__(self, count):
+        self._shelf = shelf_of(np.full(count, 1e5))
+
+    exhausted = property(lambda self: not self._shelf.rows)
+    left = property(lambda self: self._shelf.weight)
+    each = property(lambda self: self._shelf.each)
+
+    def take(self, most, weight=np.inf):
+        taken = self._shelf.take(most, weight)
+        return None if taken is None else Batch(taken[0], weight=taken[1])
+
+
+@dataclass(eq=False)
+class Hand:
+    batches: list = field(default_factory=list)
+    speed: float = 1.0
+    since: float = 0.0
+
+
+def schedule_of(count, hands, actors=None, exact=False, largest=64):
+    return Schedule(
+        Rows(count),
+        largest=largest,
+        exact=exact,
+        actors=lambda: actors or len(hands),
+        everyone=lambda: hands,
+        clock=lambda: 0.0,
+    )
+
+
+def give(hand, batch):
+    hand.batches.append(batch)
+
+
+def test_a_thousand_changed_rows_reach_a_hundred_actors():
+    hands = [Hand() for _ in range(100)]
+    schedule_of(1000, hands).hand_out(hands, give)
+    sizes = [sum(map(len, hand.batches)) for hand in hands]
+    assert sum(sizes) == 1000
+    assert min(sizes[:90]) >= 10
+    assert max(sizes) <= 12
+
+
+def test_a_cluster_that_scales_from_nothing_is_not_taken_for_one_actor():
+    first = [Hand()]
+    schedule_of(1000, first, actors=64).hand_out(first, give)
+    assert sum(map(len, first[0].batches)) <= 2 * 1000 / 64
+
+
+def test_where_much_is_left_batches_are_full_and_an_actor_holds_as_many_as_its_pipeline_takes():
+    hands = [Hand() for _ in range(3)]
+    schedule_of(100_000, hands).hand_out(hands, give)
+    assert [[len(batch) for batch in hand.batches] for hand in hands] == [[64] * DEPTH] * 3
+
+
+def test_a_slow_actor_gets_less():
+    hands = [Hand(), Hand(speed=0.25)]
+    schedule_of(100, hands).hand_out(hands, give)
+    fast, slow = (sum(map(len, hand.batches)) for hand in hands)
+    assert slow == pytest.approx(20, abs=2)
+    assert fast == pytest.approx(40, abs=2), "of its two equal batches the second is for whoever is free first"
+
+
+def test_a_batch_size_that_was_asked_for_is_what_there_is():
+    hands = [Hand() for _ in range(100)]
+    schedule_of(100, hands, exact=True, largest=8).hand_out(hands, give)
+    assert [len(batch) for hand in hands for batch in hand.batches] == [8] * 12 + [4]
+
+
+def test_what_waits_in_a_busy_hand_is_taken_back_for_an_idle_one_and_halved_for_two():
+    hands = [Hand(), Hand(), Hand()]
+    schedule = schedule_of(64, [hands[0]], exact=True, largest=32)
+    schedule.hand_out(hands[:1], give)
+    assert len(hands[0].batches) == 2
+    assert schedule.to_take_back(hands, 0) == []
+    [(hand, batch)] = schedule.to_take_back(hands, 2)
+    assert (hand, batch) == (hands[0], hands[0].batches[1])
+    schedule._exact = False
+    schedule.taken_back(hand.batches.pop(), 2)
+    schedule.hand_out(hands[1:], give)
+    assert [[len(batch) for batch in hand.batches] for hand in hands] == [[32], [16], [16]]
+
+
+def test_a_batch_that_has_to_be_alone_is_given_to_an_actor_without_another():
+    busy, free = Hand(), Hand()
+    schedule = schedule_of(100, [busy, free], exact=True, largest=10)
+    schedule.hand_out([busy], give, at_most=1)
+    schedule.ledger.put_back(replace(busy.batches[0], alone=True))
+    schedule.hand_out([busy], give, at_most=1)
+    assert [batch.alone for batch in busy.batches] == [False, False]
+    schedule.hand_out([free, busy], give)
+    assert [batch.alone for batch in free.batches] == [True], "and it gets no other"
+
+
+def fleet():
+    path = Path(__file__).parents[2] / "benchmarks" / "fleet.py"
+    specification = importlib.util.spec_from_file_location("fleet", path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["fleet"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"rows": 100, "spread": 0.0},
+        {"spread": 1.5},
+        {"losses": 0.5},
+        {"grows": True},
+        {"actors": 1, "rows": 2000},
+    ],
+    ids=lambda changes: ", ".join(changes) or "plain",
+)
+def test_a_simulated_fleet_ends_within_a_tenth_of_the_bound(changes):
+    """The real ledger, shelf and schedule; benchmarks/fleet.py prints larger ones."""
+    simulation = fleet()
+    scenario = simulation.Scenario(**{"name": "", "rows": 20_000, "actors": 20} | changes)
+    makespan, bound = simulation.Fleet(scenario).run()
+    assert makespan <= 1.1 * bound
