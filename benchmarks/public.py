@@ -38,7 +38,7 @@ from spoil import KINDS
 from refine_batch import Camera, Mesh
 from refine_batch.cameras.matrices import about_z
 from refine_batch.io.meshes import parse_mesh, write_mesh
-from refine_batch.mesh.decimation import welded
+from refine_batch.mesh.welding import weld
 
 Steps = tuple[list[str], list[str]]  # options of `manifest`, options of `run`
 COARSE = ("grid", "warp", "flat")
@@ -47,7 +47,7 @@ COARSE = ("grid", "warp", "flat")
 def chicken(source: Path, work: Path) -> Steps:
     """Sixteen views of one object, its true mesh, and coarse meshes of three kinds."""
     model = source / "eval_examples" / "chicken-mesh" / "meshes" / "model.obj"
-    truth = unit_box(welded(parse_mesh(model.read_bytes(), model.name)))
+    truth = unit_box(weld(parse_mesh(model.read_bytes(), model.name))[0])
     camera = about_z(Camera(0.0, 30.0, 1.5, 49.134))
     for seed, kind in enumerate(COARSE):
         name = f"chicken-{kind}"
@@ -58,7 +58,7 @@ def chicken(source: Path, work: Path) -> Steps:
             picture = source / "eval_examples" / "chicken-gt" / f"{view:03d}.png"
             put(work / "data" / name / picture.name, picture.read_bytes())
     cameras = ["--azimuths", "0:360:22.5", "--elevations", "30", "--distance", "1.5", "--fov", "49.134"]
-    return ["--layout", "turntable", "--up-axis", "z", *cameras, "--ground-truth", "truth"], []
+    return ["--layout", "turntable", "--up-axis", "z", *cameras, "--ground-truth", "truth"], ["--camera-error", "0"]
 
 
 def human(source: Path, work: Path) -> Steps:

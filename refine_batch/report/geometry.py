@@ -18,6 +18,8 @@ MAX_FACES = 10_000
 MAX_BYTES = 115_000
 # Of an instance's textures together, as data URIs.
 MAX_TEXTURE_BYTES = 45_000
+# Of a mesh with colours or places in a texture: two of them and their textures are no more than two plain meshes.
+MAX_PAINTED_BYTES = MAX_BYTES - MAX_TEXTURE_BYTES * 3 // 8
 # The longer sides of a texture that are tried, in pixels.
 _SIDES = (512, 256, 128, 64)
 # With more materials a mesh is shown by the colours at its vertices: each is drawn by itself.
@@ -53,11 +55,11 @@ def encode(mesh: Mesh, paint: Paint | None = None, *, max_faces: int = MAX_FACES
     if paint is not None:
         steps = np.concatenate([steps, srgb_bytes(_nearest(mesh, paint, vertices))], axis=1, dtype=np.uint16)
     steps, faces = _welded(steps, faces)
-    size_now = _bytes(steps, faces)
-    if size_now > MAX_BYTES:
+    size_now, limit = _bytes(steps, faces), MAX_BYTES if paint is None else MAX_PAINTED_BYTES
+    if size_now > limit:
         # What could not be simplified enough, such as loose triangles, is thinned out: it is only looked at.
         simplified = True
-        kept = np.linspace(0, len(faces) - 1, int(len(faces) * MAX_BYTES / size_now)).astype(np.int64)
+        kept = np.linspace(0, len(faces) - 1, int(len(faces) * limit / size_now)).astype(np.int64)
         steps, faces = _welded(steps, faces[kept])
     return _made(steps, faces, low, size) | {"of": number if simplified else None}
 
@@ -99,7 +101,7 @@ def _textured(mesh: Mesh, paint: Paint, max_faces: int) -> dict[str, Any] | None
     )
     rows = np.concatenate([steps[corners], colours, places], axis=1, dtype=np.uint16)
     rows, faces = _welded(rows, np.arange(len(corners)).reshape(-1, 3))
-    if _bytes(rows, faces) > MAX_BYTES:
+    if _bytes(rows, faces) > MAX_PAINTED_BYTES:
         return None
     begins = np.searchsorted(paint.material[order], used)
     ends = np.append(begins[1:], len(order))

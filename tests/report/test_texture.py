@@ -21,7 +21,7 @@ from refine_batch.io.paint import linear, read_paint, srgb_bytes
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
 from refine_batch.report import write_report
-from refine_batch.report.geometry import MAX_BYTES, MAX_TEXTURE_BYTES, encode, materials
+from refine_batch.report.geometry import MAX_BYTES, MAX_PAINTED_BYTES, MAX_TEXTURE_BYTES, encode, materials
 
 RED, GREEN = (200, 30, 20), (20, 180, 60)
 
@@ -107,7 +107,17 @@ def test_a_simplified_mesh_has_the_colours_at_its_vertices():
     left, right = colours_by_side(Mesh(vertices, faces), array(made, "colours", "u1", 3))
     assert (left == RED).all()
     assert (right == GREEN).all()
-    assert len(base64.b64decode(made["colours"] + made["vertices"])) <= MAX_BYTES
+    assert sum(len(made[name]) for name in ("vertices", "faces", "colours")) <= MAX_PAINTED_BYTES * 4 / 3 + 8
+
+
+def test_texture_and_all_a_mesh_stays_within_bounds():
+    """Loose triangles, each corner with its own place in the texture; the textures take what the meshes give up."""
+    random = np.random.default_rng(0)
+    vertices, faces = random.normal(size=(27_000, 3)), np.arange(27_000).reshape(-1, 3)
+    mesh, paint = paint_of(textured(trimesh.Trimesh(vertices, faces, process=False)))
+    made = encode(mesh, paint)
+    assert sum(len(made[name]) for name in ("vertices", "faces", "colours")) <= MAX_PAINTED_BYTES * 4 / 3 * 1.02
+    assert 2 * MAX_PAINTED_BYTES * 4 / 3 + MAX_TEXTURE_BYTES <= 2 * MAX_BYTES * 4 / 3 + 8
 
 
 def test_vertex_colours_and_materials_of_several_meshes():
