@@ -20,8 +20,9 @@ from refine_batch.mesh.welding import weld
 
 # How hastily a mesh is decimated, tried in this order: where many long triangles meet in a point haste makes spikes.
 HASTE = (7, 5, 3)
-# By how much, in extents, a decimated surface may leave the one it is made of, at all but a few of so many vertices.
-LEFT, SAMPLES, ALL_BUT = 0.01, 2000, 0.99
+# By how much, in extents, a decimated surface may leave the one it is made of, at all but a few of so many vertices;
+# and by how much times 1/√faces: flat faces leave what is curved by the more the fewer there are.
+LEFT, CHORD, SAMPLES, ALL_BUT = 0.01, 0.5, 2000, 0.99
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +131,15 @@ class WorkingMesh:
 
 def _faithful(small: Mesh, whole: Mesh) -> bool:
     """Whether a decimated surface stands where the one it is made of does: nowhere outside its box, and near it."""
+    if not len(small.faces):
+        return False
     box = [np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)]) for mesh in (small, whole)]
-    if np.abs(box[0] - box[1]).max() > 2.0 * LEFT or not len(small.faces):
+    left = max(LEFT, CHORD / np.sqrt(len(small.faces)))
+    if np.abs(box[0] - box[1]).max() > 2.0 * left:
         return False
     some = whole.vertices[:: max(1, len(whole.vertices) // SAMPLES)]
     apart = np.linalg.norm(Surface(small).nearest(some) - some, axis=1)
-    return bool(np.quantile(apart, ALL_BUT) <= LEFT)
+    return bool(np.quantile(apart, ALL_BUT) <= left)
 
 
 def _placed(points: np.ndarray, centre: np.ndarray, extent: float) -> np.ndarray:
