@@ -6,6 +6,7 @@ across instances, so a result does not depend on the neighbours in the batch, Na
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,21 @@ class MeshBatch:
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh], device: torch.device | str = "cpu") -> MeshBatch:
-        """The batch of `meshes`, which must have been checked (`Mesh.check`)."""
+        """The batch of `meshes`, which must have been checked (`Mesh.check`).
+
+        The last one is kept as long as its first mesh is: what is judged is refined next. Nobody changes its tensors.
+        """
+        key = torch.device(device), tuple(map(weakref.ref, meshes))
+        if len(meshes) and (kept := _last.get(meshes[0])) is not None and kept[0] == key:
+            return kept[1]
+        batch = cls._made(meshes, device)
+        if len(meshes):
+            _last.clear()
+            _last[meshes[0]] = key, batch
+        return batch
+
+    @classmethod
+    def _made(cls, meshes: Sequence[Mesh], device: torch.device | str) -> MeshBatch:
         padded = PaddedMeshes.of(meshes, device)
         pair_count, pairs, pair_sign = face_pairs(padded.edges)
         width = padded.vertices.shape[1]
@@ -92,6 +107,9 @@ class MeshBatch:
     def faces_of(self) -> Int64[Tensor, "b f3"]:
         """Corner indices of every face in one row per instance, for gathering."""
         return self.faces.reshape(len(self), -1).long()
+
+
+_last: weakref.WeakKeyDictionary[Mesh, tuple[tuple, MeshBatch]] = weakref.WeakKeyDictionary()
 
 
 def masked_sum(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:

@@ -16,8 +16,8 @@ from refine_batch.devices.warp_runtime import launch
 from refine_batch.mesh.edges import Edges
 from refine_batch.render.warp_silhouette import drawn, first_pixel, last_pixel
 
-
-# Views that one thread sees to, one after the other: what it reads of the mesh serves them all. A GPU has threads enough.
+# Views that one thread sees to, one after the other: what it reads of the mesh serves them all. A GPU has threads
+# enough to do with few.
 GROUP_ON_CPU, GROUP_ON_GPU = 64, 4
 
 
@@ -136,7 +136,7 @@ def coverage_steps(
     """(N, size, size) int32 whose running sums along the last dimension count the triangles over each pixel centre."""
     points = points.detach().contiguous()
     views = points.shape[0]
-    group = min(views, GROUP_ON_CPU if points.device.type == "cpu" else GROUP_ON_GPU)
+    group = min(max(1, views), GROUP_ON_CPU if points.device.type == "cpu" else GROUP_ON_GPU)
     groups = -(-views // group)
     turns = torch.zeros((faces.shape[1], views), dtype=torch.int8, device=points.device)
     launch(turns_kernel, (groups, faces.shape[1]), [points, faces, face_count, mesh_of_view, group, turns])

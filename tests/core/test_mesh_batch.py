@@ -115,3 +115,13 @@ def test_sums_over_the_first_entries_of_each_row(counts, seed):
     filled = torch.where(mask, values, torch.nan)
     expected = [float(row[:count].sum()) for row, count in zip(values, counts, strict=True)]
     np.testing.assert_allclose(masked_sum(filled, mask), expected, atol=1e-12)
+
+
+def test_the_last_batch_is_kept_for_the_very_same_meshes_alone():
+    one, other = box(), fan(5)
+    first = MeshBatch.of([one, other])
+    assert MeshBatch.of([one, other]) is first
+    twin = Mesh(one.vertices + 1, one.faces)
+    assert torch.equal(MeshBatch.of([twin, other]).vertices[0, : len(twin.vertices)], torch.from_numpy(twin.vertices))
+    assert len(MeshBatch.of([one])) == 1
+    assert MeshBatch.of([one, other]) is not first
