@@ -76,6 +76,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "extrinsics": refined.extrinsics,
         "iou_2d_given": _finite(refined.iou_2d_given),
         "iou_2d_refused": _finite(refined.iou_2d_refused),
+        "known_share": _finite(refined.known_share),
         "share": _finite(refined.share),
         "risk": _finite(refined.risk),
     }
