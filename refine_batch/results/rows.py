@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 2000
 _CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
+_SAID = (*_CAMERA, "projection")
 _URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
 
 
@@ -81,7 +82,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "risk": _finite(refined.risk),
     }
     if refined.camera is not None:
-        values |= {name: getattr(refined.camera, name) for name in _CAMERA}
+        values |= {name: getattr(refined.camera, name) for name in _SAID}
         if any(refined.camera.target):
             # Of one that looks past the origin the angles alone say another camera.
             values |= dict.fromkeys(("azimuth", "elevation", "distance"))
@@ -92,7 +93,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         values[f"{figure}_after"] = _finite(getattr(refined.after, figure))
     values["content"] = refined.content
     values |= {f"loss_{name}": _finite(value) for name, value in refined.losses.items() if name in LOSSES}
-    others = [(name, _finite(value)) for name, value in refined.losses.items() if name not in LOSSES]
+    others = [{"name": n, "value": _finite(value)} for n, value in refined.losses.items() if n not in LOSSES]
     return values | {"other_losses": others or None}
 
 
@@ -100,7 +101,7 @@ def failed_row(row: ManifestRow, kind: ErrorKind, message: str, context: RowCont
     """The row of an instance that gave no outcome at all; `values` fills further columns (`seconds`, `device`)."""
     failure = {"status": "failed"} | _failure(kind, message, context)
     # The camera that was asked for helps to find the fault, but NaN is no value to hand on.
-    camera = {name: _finite(getattr(row, name)) for name in _CAMERA}
+    camera = {name: _finite(getattr(row, name)) for name in _CAMERA} | {"projection": row.projection}
     return _common(row, context) | camera | values | failure
 
 
@@ -157,7 +158,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     columns = []
     for field in RESULT_SCHEMA:
         values = [row.get(field.name) for row in rows]
-        if pa.types.is_list(field.type) and not pa.types.is_string(field.type.value_type):
+        inner = field.type.value_type if pa.types.is_list(field.type) else None
+        if inner is not None and not (pa.types.is_string(inner) or pa.types.is_struct(inner)):
             columns.append(_lists(field, values))
         else:
             columns.append(pa.array(values, field.type))
