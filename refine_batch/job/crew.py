@@ -1,8 +1,9 @@
 """Who does the host's part of an actor's work, beside its device: threads, or processes where it has cores for them.
 
 Reading meshes and images, preparing and measuring hold the interpreter's lock for most of their time, so that threads
-would take turns with each other and with the loop that feeds the device. An actor with one core has nobody to share with
-and uses threads; one with more has a process for each core, forked from a clean server that has imported everything once.
+would take turns with each other and with the loop that feeds the device (benchmarks/pipeline.py shows it). An actor
+with one core has nobody to share with and uses threads; one with more has a process for each core, forked from a clean
+server that has imported everything once.
 """
 
 from __future__ import annotations

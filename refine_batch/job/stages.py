@@ -25,7 +25,6 @@ from refine_batch.job.turns import Turns
 from refine_batch.refinement.optimise import groups, optimise
 from refine_batch.refinement.prepare import Prepared
 
-
 Seconds = defaultdict[str, float]
 
 
