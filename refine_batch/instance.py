@@ -160,7 +160,8 @@ class RefinedInstance:
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
     returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
     loss over the steps. `camera` and `symmetry_axis` are those that were used. `notes` are the instance's own and what
-    was found in preparing it; `content` is the instance's own where whoever had it refined says so.
+    was found in preparing it; `content` is the instance's own where whoever had it refined says so, and `stages` the
+    seconds it took by stage.
     """
 
     instance_id: str
@@ -190,6 +191,7 @@ class RefinedInstance:
     iou_2d_refused: float | None = None
     notes: tuple[str, ...] = ()
     content: str | None = None
+    stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss_total(self) -> float | None:

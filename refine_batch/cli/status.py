@@ -101,6 +101,19 @@ def show_last_run(run: RunRecord, out: Console, holder: Holder | None = None) ->
     out.print(plain(text), soft_wrap=True)
     if run.message:
         out.print(plain(run.message), soft_wrap=True)
+    spent = _time_spent(run)
+    if spent:
+        out.print(plain(spent), soft_wrap=True)
+
+
+def _time_spent(run: RunRecord) -> str:
+    """Where the actors' time went, by stage, in seconds an instance; empty where the record does not say."""
+    rows = sum(run.counts.values())
+    stages = {name.removeprefix("seconds_"): s for name, s in run.totals.items() if name.startswith("seconds_")}
+    if not rows or not stages:
+        return ""
+    each = ", ".join(f"{name} {seconds / rows:.3g} s" for name, seconds in stages.items())
+    return f"where its time went, for each instance: {each} (batches overlap: the sum is no wall clock)"
 
 
 def show_paper_table(summary: Summary, table_format: str, *, by_category: bool) -> None:

@@ -190,6 +190,8 @@ class _Run:
                 loaders=self._options.loaders,
                 max_pixels=self._options.max_pixels,
                 threads=max(1, int(request.cpus)),
+                cores=max(1, int(request.cpus)),
+                batch_size=None if self._options.batch_size == "auto" else self._options.batch_size,
                 device="auto" if request.gpus else "cpu",
                 not_before=self._index.newest,
                 code_digest=code_digest(),
