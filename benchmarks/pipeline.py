@@ -41,7 +41,7 @@ def measure(batches: list[Batch], folder: Path, cores: int, depth: int, threads:
     """(share of the time that the device was busy, seconds, seconds by stage) with `depth` batches in hand."""
     config = RefineConfig(method="pipeline:stand_in", guard=False)
     refiner = Refiner(Assignment("run", Storage(str(folder)), config, "0", device="cpu", cores=1 if threads else cores))
-    stages = refiner._begin()
+    stages = refiner.begin()
     if threads:
         crew = Crew(1, threads=cores)
         for stage in stages._stages:
@@ -65,8 +65,8 @@ def measure(batches: list[Batch], folder: Path, cores: int, depth: int, threads:
         worker.start()
     for worker in workers:
         worker.join()
-    stages.crew.close()
-    turns = refiner._turns
+    refiner.close()
+    turns = refiner.turns
     return turns.busy / (turns.busy + turns.idle), time.monotonic() - begun, spent
 
 

@@ -108,12 +108,14 @@ def show_last_run(run: RunRecord, out: Console, holder: Holder | None = None) ->
 
 def _time_spent(run: RunRecord) -> str:
     """Where the actors' time went, by stage, in seconds an instance; empty where the record does not say."""
-    rows = sum(run.counts.values())
-    stages = {name.removeprefix("seconds_"): s for name, s in run.totals.items() if name.startswith("seconds_")}
+    rows, totals = sum(run.counts.values()), run.totals
+    stages = {name.removeprefix("seconds_"): s for name, s in totals.items() if name.startswith("seconds_")}
     if not rows or not stages:
         return ""
-    each = ", ".join(f"{name} {seconds / rows:.3g} s" for name, seconds in stages.items())
-    return f"where its time went, for each instance: {each} (batches overlap: the sum is no wall clock)"
+    each = ", ".join(f"{name} {seconds / rows:.3g}" for name, seconds in stages.items())
+    text = f"where its time went, seconds an instance: {each}"
+    busy, idle = totals.get("device_busy", 0.0), totals.get("device_idle", 0.0)
+    return text + (f"; devices busy {busy / (busy + idle):.0%} of the time" if busy else "")
 
 
 def show_paper_table(summary: Summary, table_format: str, *, by_category: bool) -> None:

@@ -44,7 +44,7 @@ class Refiner:
 
     def __init__(self, assignment: Assignment, observer: Observer | None = None):
         self._assignment, self._observer = assignment, observer
-        self._turns = Turns()
+        self.turns = Turns()
         self._stages: Stages | None = None
         self._unwritten: dict[str, Passing] = {}
 
@@ -64,11 +64,12 @@ class Refiner:
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)
         provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
-        stages = self._begin()
+        stages = self.begin()
         return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(stages.device)}
 
-    def _begin(self) -> Stages:
-        self._stages = Stages(self._assignment, self._turns, choose_device(self._assignment.device))
+    def begin(self) -> Stages:
+        """Have the stages, and who does them."""
+        self._stages = Stages(self._assignment, self.turns, choose_device(self._assignment.device))
         self._stages.crew.start()
         return self._stages
 
@@ -104,14 +105,14 @@ class Refiner:
         """
         passed = self._unwritten.pop(batch.name, None)
         if passed is None:
-            stages = self._stages or self._begin()
-            self._turns.enter(batch.name)
+            stages = self._stages or self.begin()
+            self.turns.enter(batch.name)
             try:
                 passed = stages.pass_through(batch)
             except Withdrawn:
                 return None
             finally:
-                self._turns.leave(batch.name)
+                self.turns.leave(batch.name)
         put_off = {} if batch.last else {i: o for i, o in enumerate(passed.outcomes) if may_pass(o)}
         written = [i for i in range(len(batch)) if i not in put_off]
         begun = time.monotonic()
@@ -125,12 +126,17 @@ class Refiner:
         seconds = dict(passed.seconds) | {"write": time.monotonic() - begun}
         outcomes = [passed.outcomes[i] for i in written]
         if self._observer is not None:
-            self._observer.finished(outcomes, seconds, self._turns)
-        return Report.of(map(row_outcome, outcomes), seconds, map(row_outcome, put_off.values()))
+            self._observer.finished(outcomes, seconds, self.turns)
+        return Report.of(map(row_outcome, outcomes), seconds, map(row_outcome, put_off.values()), self.turns.news())
+
+    def close(self) -> None:
+        """End what was begun."""
+        if self._stages is not None:
+            self._stages.crew.close()
 
     def withdraw(self, name: str) -> None:
         """Give a batch back whose turn at the device has not come."""
-        self._turns.withdraw(name)
+        self.turns.withdraw(name)
 
 
 def may_pass(outcome: RefinedInstance) -> bool:

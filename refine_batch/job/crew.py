@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-WATCH_EVERY = 1.0
 PRELOAD = ["refine_batch.job.host_work"]
 
 
@@ -71,6 +72,7 @@ class Crew:
             with self._lock:
                 if self._executor is executor:
                     self._executor = None
+            executor.shutdown(wait=False, cancel_futures=True)
             raise CrewError("a process that reads, prepares or measures instances died") from None
 
     def _running(self) -> Executor:
@@ -93,38 +95,54 @@ class Crew:
 def _processes(count: int) -> Executor:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    # The server would run this process's main module, which is Ray's worker.
+    # The processes would run this one's main module, which is Ray's worker.
     main = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
-        executor = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(os.getpid(),))
-        for future in [executor.submit(_nothing, number) for number in range(count)]:
-            future.result()
+        with _same_path():
+            all_there = context.Barrier(count)
+            executor = ProcessPoolExecutor(count, mp_context=context, initializer=_begin, initargs=(all_there,))
+            for future in [executor.submit(_nothing, number) for number in range(count)]:
+                future.result()
         return executor
     finally:
         sys.modules["__main__"] = main
 
 
-def _begin(actor: int) -> None:
+@contextmanager
+def _same_path() -> Iterator[None]:
+    """Let the server import from where this process does, and nothing of the working directory."""
+    path = os.pathsep.join(folder for folder in sys.path if folder)
+    wanted = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _begin(all_there: Barrier) -> None:
     """In a new process: end with the actor, even one that was killed, and use one core."""
     import torch
 
-    torch.set_num_threads(1)
+    actor = multiprocessing.parent_process()
+    assert actor is not None
 
-    def watch() -> None:
-        while os.path.exists(f"/proc/{actor}") if os.path.isdir("/proc/self") else _alive(actor):
-            time.sleep(WATCH_EVERY)
+    def end_with_it() -> None:
+        actor.join()
         os._exit(1)
 
-    threading.Thread(target=watch, name="watch", daemon=True).start()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    threading.Thread(target=end_with_it, name="end-with-the-actor", daemon=True).start()
+    # Ctrl-C is the driver's.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    # Nobody begins before all are there, lest one that is quick make the executor think that fewer will do.
+    all_there.wait()
 
 
 def _nothing(thing: Any) -> None:

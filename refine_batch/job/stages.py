@@ -14,15 +14,16 @@ from typing import Any, Protocol
 
 import torch
 
-from refine_batch.errors import UsageError
+from refine_batch.errors import ErrorKind, UsageError
 from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
-from refine_batch.job.batch import Batch
+from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
-from refine_batch.job.host_work import Readied, conclude, ready
+from refine_batch.job.host_work import Readied, Some, conclude, ready
 from refine_batch.job.outcomes import failed
+from refine_batch.job.shelf import bytes_of
 from refine_batch.job.turns import Turns
-from refine_batch.refinement.optimise import groups, optimise
+from refine_batch.refinement.optimise import Optimised, groups, optimise
 from refine_batch.refinement.prepare import Prepared
 
 Seconds = defaultdict[str, float]
@@ -40,10 +41,10 @@ class Passing:
         By row: what the method made of it.
     outcomes
         What became of each row, in order, at the end.
-    seconds
-        Of the batch, by stage: for how long it was in it.
     own
-        By row and stage: how much of that was the row's.
+        By row and stage: the seconds it took. Of the device's a row has an equal share of its group's.
+    seconds
+        By stage: of all rows together. Waiting is nobody's work and not counted.
     """
 
     batch: Batch
@@ -67,17 +68,23 @@ class Prepare:
 
     name = "prepare"
 
-    def __init__(self, assignment: Assignment, crew: Crew):
-        self._assignment, self._crew = assignment, crew
+    def __init__(self, assignment: Assignment, turns: Turns, crew: Crew):
+        self._assignment, self._turns, self._crew = assignment, turns, crew
 
     def __call__(self, passing: Passing) -> None:
-        tasks, hands = passing.batch.tasks, self._crew.hands
+        self._turns.check(passing.batch.name)
+        tasks, hands = passing.batch.tasks, min(self._crew.hands, len(passing.batch))
         # Dealt out in turn: each hand has rows of all sizes.
-        dealt = [tasks[k::hands] for k in range(min(hands, len(tasks)))]
-        made = self._crew.map(ready, [(some, self._assignment) for some in dealt])
+        made = self._crew.map(ready, [self._some(passing.batch, tasks[k::hands]) for k in range(hands)])
         passing.rows = [made[k % hands][k // hands] for k in range(len(tasks))]
+        for k, row in enumerate(passing.rows):
+            if row.outcome is not None and row.outcome.error_kind == ErrorKind.OUT_OF_MEMORY:
+                # Once more, with nothing of its own batch beside it.
+                [[passing.rows[k]]] = self._crew.map(ready, [self._some(passing.batch, [tasks[k]])])
         passing.own = [Seconds(float, row.seconds) for row in passing.rows]
-        passing.seconds["load"] += sum(row.seconds.get("load", 0.0) for row in passing.rows)
+
+    def _some(self, batch: Batch, tasks: Sequence[Task]) -> Some:
+        return Some(tasks, self._assignment, self._crew.hands, bytes_of(batch.weight / len(batch)))
 
 
 class Optimise:
@@ -125,7 +132,11 @@ class Conclude:
     def __call__(self, passing: Passing) -> None:
         ids = passing.batch.ids
         open_ = [k for k, made in passing.made.items() if not isinstance(made, RefinedInstance)]
-        done = self._crew.map(conclude, [(ids[k], passing.made[k], self._assignment.config) for k in open_])
+        work = [(ids[k], passing.made[k], self._assignment.config) for k in open_]
+        done = self._crew.map(conclude, work)
+        for n, (outcome, _) in enumerate(done):
+            if outcome.error_kind == ErrorKind.OUT_OF_MEMORY and isinstance(work[n][1], Optimised):
+                [done[n]] = self._crew.map(conclude, [work[n]])
         found = {k: row.outcome for k, row in enumerate(passing.rows) if row.outcome is not None}
         found |= {k: made for k, made in passing.made.items() if isinstance(made, RefinedInstance)}
         for k, (outcome, seconds) in zip(open_, done, strict=True):
@@ -151,9 +162,8 @@ class Stages:
     def __init__(self, assignment: Assignment, turns: Turns, device: torch.device):
         self.device = device
         self.crew = Crew(assignment.cores)
-        self._turns = turns
         self._stages: tuple[Stage, ...] = (
-            Prepare(assignment, self.crew),
+            Prepare(assignment, turns, self.crew),
             Optimise(assignment, turns, device),
             Conclude(assignment, self.crew, device),
         )
@@ -170,9 +180,8 @@ class Stages:
         """
         passing = Passing(batch)
         for stage in self._stages:
-            begun = time.monotonic()
             stage(passing)
-            passing.seconds[stage.name] += time.monotonic() - begun
-        # Waiting for the device is nobody's work.
-        passing.seconds["optimise"] = sum(own["optimise"] for own in passing.own)
+        for own in passing.own:
+            for name, seconds in own.items():
+                passing.seconds[name] += seconds
         return passing

@@ -315,4 +315,6 @@ def test_status_says_where_the_time_of_the_last_run_went():
     record = RunRecord(run_id="r", started_at=datetime.now(UTC), counts={"refined": 3, "failed": 1})
     assert _time_spent(record) == ""
     record.totals = {"seconds": 9.0, "seconds_load": 2.0, "seconds_optimise": 8.0}
-    assert _time_spent(record).startswith("where its time went, for each instance: load 0.5 s, optimise 2 s (")
+    assert _time_spent(record) == "where its time went, seconds an instance: load 0.5, optimise 2"
+    record.totals |= {"device_busy": 3.0, "device_idle": 1.0}
+    assert _time_spent(record).endswith("optimise 2; devices busy 75% of the time")
