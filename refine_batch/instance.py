@@ -135,8 +135,9 @@ class Instance:
 class Figures:
     """Figures of merit of one mesh; None where one cannot be known (without a ground truth, say).
 
-    `iou_2d`, `iou_3d`, `iou_multiview` and `f_score` lie in [0, 1]; `chamfer_l2` is a squared distance × 1000 and `emd`
-    a distance, both between clouds scaled to a largest extent of 2.
+    `iou_2d` (in the first view), `iou_3d`, `iou_multiview`, `f_score` and `iou_2d_views` (the mean over all of an
+    instance's own views, where it has several) lie in [0, 1]; `chamfer_l2` is a squared distance × 1000 and `emd` a
+    distance, both between clouds scaled to a largest extent of 2.
     """
 
     iou_2d: float | None = None
@@ -145,6 +146,7 @@ class Figures:
     emd: float | None = None
     iou_3d: float | None = None
     iou_multiview: float | None = None
+    iou_2d_views: float | None = None
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -161,7 +163,8 @@ class RefinedInstance:
     returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
     loss over the steps. `camera` and `symmetry_axis` are those that were used. `notes` are the instance's own and what
     was found in preparing it; `content` is the instance's own where whoever had it refined says so, and `stages` the
-    seconds it took by stage.
+    seconds it took by stage. `known_share` is the share of known pixels among those that the coarse mesh or the object
+    covers, in all views.
     """
 
     instance_id: str
@@ -189,6 +192,7 @@ class RefinedInstance:
     risk: float | None = None
     iou_2d_given: float | None = None
     iou_2d_refused: float | None = None
+    known_share: float | None = None
     notes: tuple[str, ...] = ()
     content: str | None = None
     stages: dict[str, float] = field(default_factory=dict)

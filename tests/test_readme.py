@@ -23,7 +23,11 @@ from refine_batch.results.schema import RESULT_SCHEMA
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/algorithm.md", "docs/architecture.md", "docs/datasets.md"]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{name}.md" for name in ("algorithm", "architecture", "datasets", "recipes")),
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -43,6 +47,13 @@ def test_the_query_takes_the_newest_row_of_each_instance(tmp_path, monkeypatch):
     [(category, instances, before, after)] = duckdb.sql(query).fetchall()
     assert (category, instances) == ("chair", 2)
     assert (before, after) == pytest.approx((0.6, 0.8))
+
+
+def test_the_table_of_recipes_comes_before_the_first_command():
+    """A newcomer finds their own case before anything else is asked of them."""
+    table, commands = README.index("| you have | recipe |"), README.index("```sh")
+    assert table < commands < README.index("## Try it")
+    assert README.count("](docs/recipes.md#", table, commands) >= 5
 
 
 def commands() -> list[list[str]]:

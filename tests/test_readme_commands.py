@@ -62,6 +62,19 @@ def test_from_a_dataset_to_its_report_and_meshes(tmp_path, ray_folder):
     assert all(before <= after for _, _, before, after in found)
 
 
+def test_the_two_commands_it_begins_with(tmp_path, ray_folder):
+    write_manifest(tmp_path, ["a"])
+    for folder, name, stem in (("images", "disc.png", "chair.png"), ("meshes", "sphere.obj", "chair.obj")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / name).rename(tmp_path / folder / stem)
+    script = lines("refine-batch manifest images")
+    [run] = re.findall(r"^refine-batch run .*$", script, re.MULTILINE)
+    shell(script.replace(run, f"{run} --address local --image-size 64 --steps 20"), tmp_path)
+    [row] = result_rows(tmp_path / "output")
+    assert (row["instance_id"], row["camera_source"]) == ("chair", "estimated")
+    assert row["status"] in ("refined", "kept")
+
+
 def test_manifest_inputs_and_output_on_s3(tmp_path, ray_folder, importable_stubs, s3_folder):
     folder = s3_folder.uri.rpartition("/")[0]
     bucket = Storage(folder, s3_folder.s3_endpoint)

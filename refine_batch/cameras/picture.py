@@ -56,26 +56,6 @@ def cut_out(picture: Picture, *, margin: float, largest: int) -> Picture:
     return cut if cut.pinhole.width <= largest else _reduced(cut, largest)
 
 
-def faced(picture: Picture) -> Picture:
-    """The picture by a camera that looks at the origin, square, the object as large in it and where it was.
-
-    The picture itself where nothing would move. Raises as `cut_out` does.
-    """
-    turned, homography, resample = _turned(picture)
-    height, width = picture.mask.shape
-    side = max(height, width)
-    left, top = -((side - width) // 2), -((side - height) // 2)
-    if not resample:
-        return Picture(
-            _window(picture.rgb, left, top, side),
-            _window(picture.mask, left, top, side),
-            turned.window(left, top, side, side),
-        )
-    before, after = (np.add(*_box(picture.mask, h)) / 2.0 for h in (np.eye(3), homography))
-    shift = np.rint(after - before)
-    return resampled(picture, turned.window(left + shift[0], top + shift[1], side, side))
-
-
 def resampled(picture: Picture, camera: Pinhole) -> Picture:
     """What another camera at the same place sees of the picture: bilinear, nothing (0) where the picture ends.
 

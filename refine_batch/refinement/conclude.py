@@ -33,19 +33,21 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
     working, subject = prepared.working, prepared.subject
     ruler = Ruler(prepared, config)
     start = subject.camera
+    starts = tuple(view.camera for view in subject.views)
     given = ruler.iou_2d(working.source, start)
     if output is None:
-        camera = start if verdict.cameras is None else verdict.cameras[0]
-        [held] = ruler.measure([working.source], camera)
-        return _returned(prepared, working.source, camera, held, held, given, reason=verdict.reason)
-    camera = output.cameras[0] if output.cameras else start
+        cameras = verdict.cameras or starts
+        [held] = ruler.measure([working.source], cameras)
+        return _returned(prepared, ruler, working.source, cameras[0], held, held, given, reason=verdict.reason)
+    cameras = output.cameras or starts
+    camera = cameras[0]
     chosen = Choice(1.0)
     if config.guard:
-        before = ruler.covered_by(subject.mesh.vertices, [view.camera for view in subject.views])
+        before = ruler.covered_by(subject.mesh.vertices, starts)
         chosen = choose(subject, output, config, ruler.covered_by, before, verdict.reason)
     if chosen.reason is not None:
-        [held] = ruler.measure([working.source], start)
-        kept = _returned(prepared, working.source, start, held, held, given, reason=chosen.reason)
+        [held] = ruler.measure([working.source], starts)
+        kept = _returned(prepared, ruler, working.source, start, held, held, given, reason=chosen.reason)
         refined = Mesh(working.carry(output.vertices), working.source.faces)
         return replace(
             kept,
@@ -56,8 +58,8 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
         )
     vertices = along(subject.mesh.vertices, output.vertices, chosen.share)
     mesh = Mesh(working.carry(vertices), working.source.faces)
-    held, after = ruler.measure([working.source, mesh], camera)
-    result = _returned(prepared, mesh, camera, held, after, given)
+    held, after = ruler.measure([working.source, mesh], cameras)
+    result = _returned(prepared, ruler, mesh, camera, held, after, given)
     confidence = output.symmetry_confidence
     return replace(
         result,
@@ -72,6 +74,7 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
 
 def _returned(
     prepared: Prepared,
+    ruler: Ruler,
     mesh: Mesh,
     camera: Camera,
     before: Figures,
@@ -100,6 +103,7 @@ def _returned(
         before=before,
         after=after,
         iou_2d_given=given,
+        known_share=ruler.known_share(),
         preparation=prepared.record(),
         kept_reason=reason,
         share=0.0,
@@ -124,10 +128,15 @@ class Ruler:
             None, prepared.ground_truth, samples=config.figure_samples, seed=seed, which=config.figures
         )
 
-    def measure(self, meshes: Sequence[Mesh], camera: Camera) -> list[Figures]:
-        """Of meshes in their own coordinates, seen by a camera about the working mesh."""
+    def measure(self, meshes: Sequence[Mesh], cameras: Sequence[Camera]) -> list[Figures]:
+        """Of meshes in their own coordinates, each view seen by its camera about the working mesh."""
         found = self._truth.measure_all(meshes, [None] * len(meshes))
-        return [replace(f, iou_2d=self.iou_2d(mesh, camera)) for f, mesh in zip(found, meshes, strict=True)]
+        covered = [[self._covered(mesh, c, v) for c, v in zip(cameras, self._views, strict=True)] for mesh in meshes]
+        several = len(self._views) > 1
+        return [
+            replace(figures, iou_2d=ious[0], iou_2d_views=float(np.mean(ious)) if several else None)
+            for figures, ious in zip(found, covered, strict=True)
+        ]
 
     def iou_2d(self, mesh: Mesh, camera: Camera) -> float:
         """Of hard silhouette and mask, where anything is known."""
@@ -137,6 +146,17 @@ class Ruler:
         """2D IoU of the source's mesh as it would be with the working mesh's `vertices`; the mean over all views."""
         mesh = Mesh(self._working.carry(vertices), self._working.source.faces)
         return float(np.mean([self._covered(mesh, c, view) for c, view in zip(cameras, self._views, strict=True)]))
+
+    def known_share(self) -> float:
+        """Of the pixels that the coarse mesh covers at the cameras given, or the object, those that are known."""
+        if all(view.silhouette_known.all() for view in self._views):
+            return 1.0
+        told = there = 0
+        for view in self._views:
+            covered = self._seen(self._working.source, view.camera) | view.covered
+            told += int(np.count_nonzero(covered & view.silhouette_known))
+            there += int(np.count_nonzero(covered))
+        return told / max(there, 1)
 
     def _covered(self, mesh: Mesh, camera: Camera, view: View) -> float:
         known = view.silhouette_known

@@ -10,6 +10,7 @@ LABELS = {
     "emd": ("EMD", "↓", 4),
     "iou_3d": ("3D IoU", "↑", 3),
     "iou_multiview": ("multi-view IoU", "↑", 3),
+    "iou_2d_views": ("2D IoU, all own views", "↑", 3),
 }
 
 

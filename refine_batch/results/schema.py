@@ -15,7 +15,7 @@ SCHEMA_VERSION = 1
 STAGES = ("load", "prepare", "optimise", "conclude", "write")
 _VERSION_KEY = RESULTS_MARK
 
-FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
+FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview", "iou_2d_views")
 # Figures of which a smaller value is better.
 LOWER_IS_BETTER = frozenset({"chamfer_l2", "emd"})
 LOSSES = (
@@ -28,12 +28,13 @@ STATUSES = ("refined", "kept", "failed")
 HEAVY_COLUMNS = ("symmetry_confidence", "loss_curve", "vertices", "faces")
 
 _FIGURE_UNITS = {
-    "iou_2d": ("1", "IoU of the hard silhouette at the camera used and the mask"),
+    "iou_2d": ("1", "IoU of the hard silhouette at the camera used and the mask, of the first view"),
     "chamfer_l2": ("object units² × 1000", "Chamfer-L2, both directions, clouds scaled to a largest extent of 2"),
     "f_score": ("1", "F-score at 0.05, clouds scaled to a largest extent of 2"),
     "emd": ("object units", "earth mover's distance, clouds scaled to a largest extent of 2"),
     "iou_3d": ("1", "volumetric IoU, watertight meshes only"),
     "iou_multiview": ("1", "silhouette IoU against the ground truth over 24 views"),
+    "iou_2d_views": ("1", "the mean of iou_2d over all of the row's views; null where it has one"),
 }
 
 
@@ -84,6 +85,7 @@ def _fields() -> list[pa.Field]:
         _field("elevation", real, "of the camera used; null likewise", "degrees"),
         _field("distance", real, "of the camera used, from the origin; null likewise", "object units"),
         _field("fov", real, "field of view over the whole image", "degrees"),
+        _field("projection", text, "perspective or orthographic: then 2·distance·tan(fov / 2) units wide at any depth"),
         _field("roll", real, "turn of the camera about its viewing axis", "degrees"),
         _field("offset_x", real, "principal point off the image centre", "NDC"),
         _field("offset_y", real, "principal point off the image centre", "NDC"),
@@ -93,6 +95,7 @@ def _fields() -> list[pa.Field]:
         _field("extrinsics", pa.list_(real, 16), "object to camera by rows, in OpenCV's axes; of the camera used"),
         _field("iou_2d_given", real, "IoU of the coarse mesh at the camera that was given", "1"),
         _field("iou_2d_refused", real, "IoU that a refined mesh which was not returned had reached", "1"),
+        _field("known_share", real, "known pixels among those that coarse mesh or object cover, in all views", "1"),
         _field("share", real, "how far from the coarse (0) to the refined mesh (1) the returned one is", "1"),
         _field("risk", real, "estimated probability that the refined mesh is worse", "1"),
         _field("notes", _list(text), "what was left out of the input, and why; null where nothing was"),

@@ -97,6 +97,7 @@ def test_a_refined_instance():
         "roll": 0.0,
         "offset_x": 0.0,
         "offset_y": 0.0,
+        "projection": "perspective",
         "camera_source": "given",
         "notes": ["depth_uri left out: https://***@h/d.npy: it is the same everywhere", "two"],
         "iou_2d_before": 0.5,
@@ -229,6 +230,7 @@ def test_a_camera_that_looks_past_the_origin_is_said_as_matrices_alone():
         extrinsics=tuple(extrinsics.ravel().tolist()),
         symmetry_plane=(0.6, 0.0, 0.8, 0.1),
         iou_2d_given=0.7,
+        known_share=0.8,
         share=0.0,
     )
     row = row_of(refined, ManifestRow("a", "/a.obj", "/a.png"), CONTEXT)
@@ -238,3 +240,4 @@ def test_a_camera_that_looks_past_the_origin_is_said_as_matrices_alone():
     np.testing.assert_allclose(np.hstack(astuple(found)), np.hstack(astuple(off)), atol=1e-6)
     assert back["symmetry_plane"] == [0.6, 0.0, 0.8, 0.1]
     assert (back["iou_2d_given"], back["iou_2d_refused"], back["share"]) == (0.7, None, 0.0)
+    assert back["known_share"] == 0.8
