@@ -14,6 +14,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.job import driver
 from refine_batch.job.options import RunOptions
+from refine_batch.results.schema import STAGES
 
 CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples=100, guard_risk=1.0)
 
