@@ -233,8 +233,8 @@ def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **opti
     pix3d       Pix3D, as its archive unpacks
     r2n2        the ShapeNet renderings of Choy et al.
 
-    Images that have to be cut out (pix3d, r2n2: or turned towards the object) are written beside the manifest. What does not fit is
-    counted, listed with its reason in MANIFEST's .left_out.csv, and left out.
+    Images that have to be cut out (pix3d, r2n2: or turned towards the object) are written beside the manifest. What
+    does not fit is counted, listed with its reason in MANIFEST's .left_out.csv, and left out.
 
     Exit status: 0 when there is a manifest, 2 when not one row could be made: nothing was written.
     """

@@ -257,7 +257,7 @@ def test_bad_matrices_are_named(storage, build):
     invalid = {name: "camera_invalid" for name in cameras if name not in (*fine, "nok")}
     assert left_out(built, storage) == invalid | {"nok": "camera_missing"}
     behind = next(row for row in manifest_rows(built, storage) if row.instance_id == "behind")
-    with pytest.raises(InstanceError, match="centre lies 1.95 behind the camera"):
+    with pytest.raises(InstanceError, match=r"centre lies 1\.95 behind the camera"):
         load_instance(behind, s3_endpoint=storage.s3_endpoint)
 
 
