@@ -67,7 +67,7 @@ def test_maps_of_losses_as_the_first_version_wrote_them(storage):
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3), st.none() | st.integers(0, 10**6))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_damaged_part_is_named_whatever_the_damage(tmp_path_factory, changes, length):
     """Some bytes are others, or the end is missing: it is read, or it is an error that says which file it is."""
     storage = Storage(str(tmp_path_factory.mktemp("damaged")))
