@@ -12,6 +12,8 @@ SOURCES := refine_batch jobs tests examples benchmarks cluster .ci
 # Held back when the lock is written: the version whose CPU and CUDA builds were both tested.
 HOLD ?= torch==2.13.0
 DEMO ?= demo
+# How many share the quick tests; each takes about 2 GB. The slow ones want the machine for themselves.
+PROCESSES ?= 2
 
 # The 2 cores of a laptop are the actors' to use, one thread each.
 export OMP_NUM_THREADS ?= 1
@@ -56,12 +58,12 @@ format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff format $(SOURCES)
 
 .PHONY: test
-test: lint ## lint, then every test that is not slow (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow"
+test: lint ## lint, then every test that is not slow (under 5 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --durations=10
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## the slow tests only
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=10
 
 .PHONY: test-gpu
 test-gpu: $(STAMP) ## the tests that need a GPU, on this machine's

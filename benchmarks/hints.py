@@ -107,7 +107,7 @@ class Scenery:
         return disturbed(camera, OFF, False, self.random("error", number)) if case.endswith("-off") else camera
 
     def seen(self, foreign: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """True depth (H, H) and normals (H, H, 3), NaN where there is nothing; or those of the other object's picture."""
+        """True depth (H, H) and normals (H, H, 3), NaN where there is nothing; or those of the other's picture."""
         mesh = self.foreign if foreign else self.truth
         camera = stack_cameras([filling_camera(mesh, self.random("foreign")) if foreign else self.camera])
         vertices, faces = torch.from_numpy(mesh.vertices)[None], torch.from_numpy(mesh.faces)[None]

@@ -31,6 +31,7 @@ from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import make_instance
+from refine_batch.instance import CameraError
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "refine-examples" / "manifest.csv"
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview")
@@ -45,7 +46,14 @@ def synthetic(index: int) -> Instance:
     made = make_instance(index)
     image, mask = made.image[..., :3].copy(), made.image[..., 3] > 0
     return Instance(
-        made.instance_id, made.coarse, image, mask, made.camera, ground_truth=made.ground_truth, category=made.category
+        made.instance_id,
+        made.coarse,
+        image,
+        mask,
+        made.camera,
+        ground_truth=made.ground_truth,
+        category=made.category,
+        camera_error=CameraError(0.0, 0.0),
     )
 
 

@@ -23,7 +23,7 @@ install_import_hook(shape_checks.CHECKED, "shape_checks.check")
 settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("patient")
 
-pytest_plugins = ["ray_fixtures"]
+pytest_plugins = ["ray_fixtures", "scheduling"]
 
 _numbers = itertools.count()
 

@@ -185,6 +185,20 @@ def test_what_is_no_file(tmp_path):
     assert stamps(odd) == [UNREADABLE, UNREADABLE, UNREADABLE, UNREADABLE, UNREADABLE, MISSING]
 
 
+def test_a_file_system_that_is_not_mounted_is_a_store_that_is_away(tmp_path):
+    (tmp_path / "point").mkdir()
+    paths = [
+        str(tmp_path / "point" / "a.obj"),
+        str(tmp_path / "point" / "b" / "c.obj"),
+        str(tmp_path / "pint" / "a.obj"),
+    ]
+    assert stamps(paths) == [AWAY, AWAY, MISSING]
+    # Who asks for one file is told at once.
+    assert stamp_one(paths[0]) == MISSING
+    (tmp_path / "point" / "b").mkdir()
+    assert stamps(paths) == [MISSING, AWAY, MISSING]
+
+
 def test_content_counts_where_a_server_tells_nothing_else():
     content = {"/a.obj": b"one"}
 

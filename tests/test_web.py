@@ -157,3 +157,17 @@ def test_what_is_no_file_does_not_become_one_by_waiting(tmp_path):
         with pytest.raises(InstanceError) as caught:
             load_instance(row)
         assert caught.value.kind is ErrorKind.MISSING_FILE
+
+
+def test_a_file_system_that_is_not_mounted_may_come_back(tmp_path):
+    (tmp_path / "point").mkdir()
+    for name in ("point/m.obj", "point/a/b/m.obj"):
+        with pytest.raises(
+            InstanceError, match=r"m\.obj: no such file .*mesh_uri.* is there something to be mounted"
+        ) as caught:
+            load_instance(ManifestRow("it", str(tmp_path / name), "i.png", None, 0.0, 0.0, 2.0))
+        assert caught.value.kind is ErrorKind.STORAGE
+    (tmp_path / "point" / "other").write_text("")
+    with pytest.raises(InstanceError) as caught:
+        load_instance(ManifestRow("it", str(tmp_path / "point" / "a" / "m.obj"), "i.png", None, 0.0, 0.0, 2.0))
+    assert caught.value.kind is ErrorKind.MISSING_FILE

@@ -53,9 +53,11 @@ def from_camera(camera: Camera, size: int) -> Pinhole:
     # The camera's own axes are x left, y up, z forward.
     rotation = _FLIP_XY @ camera_axes(camera).T
     focal = size / (2.0 * math.tan(math.radians(camera.fov) / 2.0))
+    if camera.projection == "orthographic":
+        focal /= camera.distance
     middle = [size * (1.0 - offset) / 2.0 for offset in (camera.offset_x, camera.offset_y)]
     intrinsics = [[focal, 0.0, middle[0]], [0.0, focal, middle[1]], [0.0, 0.0, 1.0]]
-    return Pinhole(rotation, -rotation @ camera_position(camera), np.array(intrinsics), size, size)
+    return Pinhole(rotation, -rotation @ camera_position(camera), np.array(intrinsics), size, size, camera.projection)
 
 
 def to_camera(pinhole: Pinhole) -> Camera:
@@ -68,6 +70,11 @@ def to_camera(pinhole: Pinhole) -> Camera:
     InstanceError
         CAMERA_INVALID: it does not look at the origin, or its pixels are not square; `turned_to_origin` helps.
     """
+    if (
+        pinhole.projection == "orthographic"
+        and abs(pinhole.intrinsics[0, 0] / pinhole.intrinsics[1, 1] - 1.0) < _SQUARE
+    ):
+        pinhole, _ = turned_to_origin(pinhole)  # Exact: a shift of the principal point.
     check_in_front(pinhole)
     k = pinhole.intrinsics
     if abs(k[0, 0] / k[1, 1] - 1.0) > _SQUARE or abs(k[0, 1]) > _SQUARE * k[0, 0]:
@@ -83,7 +90,7 @@ def to_camera(pinhole: Pinhole) -> Camera:
     left = -pinhole.rotation[0]
     roll = math.degrees(math.atan2(left @ up, left @ across))
     side = max(pinhole.width, pinhole.height)
-    focal = math.sqrt(k[0, 0] * k[1, 1])
+    focal = math.sqrt(k[0, 0] * k[1, 1]) * (distance if pinhole.projection == "orthographic" else 1.0)
     pad_left, pad_top = (side - pinhole.width) // 2, (side - pinhole.height) // 2
     return Camera(
         azimuth=azimuth,
@@ -93,6 +100,7 @@ def to_camera(pinhole: Pinhole) -> Camera:
         roll=roll,
         offset_x=float(1.0 - 2.0 * (k[0, 2] + pad_left) / side),
         offset_y=float(1.0 - 2.0 * (k[1, 2] + pad_top) / side),
+        projection=pinhole.projection,
     )
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from refine_batch.cameras.camera import Camera, camera_axes
+from refine_batch.cameras.camera import Camera, Projection, camera_axes
 from refine_batch.cameras.conversions import BLENDER_FROM_Y_UP, from_camera, from_opencv
-from refine_batch.cameras.pinhole import Pinhole, Placement, invalid, nearest_on_axis, numbers
+from refine_batch.cameras.pinhole import Pinhole, Placement, camera_distance, invalid, nearest_on_axis, numbers
 
 # A camera's own axes beside OpenCV's (x right, y down, z forward).
 AXES = {"opencv": np.eye(3), "opengl": np.diag([1.0, -1.0, -1.0])}
@@ -39,15 +39,17 @@ def camera_from_matrices(
     width: int,
     height: int,
     centre: Sequence[float] | np.ndarray | None = None,
+    projection: Projection = "perspective",
 ) -> tuple[Camera, tuple[int, int]]:
     """The camera of a picture, and the size that the picture has to be brought to first.
 
     Parameters
     ----------
     intrinsics : 4 or 9 numbers
-        fx, fy, cx, cy or the 3 × 3 matrix by rows, in pixels of the picture, whose top left corner is (0, 0).
+        fx, fy, cx, cy or the 3 × 3 matrix by rows, in pixels of the picture, whose top left corner is (0, 0); fx and
+        fy of an orthographic camera are pixels per object unit.
     extrinsics : 12 or 16 numbers
-        Object to camera, 3 × 4 or 4 × 4 by rows. A uniform scale in it is allowed: no picture shows it.
+        Object to camera, 3 × 4 or 4 × 4 by rows. A uniform scale in it is allowed: no perspective picture shows it.
     axes
         The camera's own: `opencv` (x right, y down, z forward) or `opengl` (x right, y up, z backward).
     width, height
@@ -68,12 +70,14 @@ def camera_from_matrices(
     InstanceError
         CAMERA_INVALID: not numbers of these shapes; mirrored, sheared or skewed; or the centre lies behind the camera.
     """
-    pinhole = pinhole_from_matrices(intrinsics, extrinsics, axes, width, height)
+    pinhole = pinhole_from_matrices(intrinsics, extrinsics, axes, width, height, projection)
     size = _square_pixels(pinhole)
     return camera_of_pinhole(pinhole.resized(*size), centre), size
 
 
-def pinhole_from_matrices(intrinsics: Any, extrinsics: Any, axes: str, width: int, height: int) -> Pinhole:
+def pinhole_from_matrices(
+    intrinsics: Any, extrinsics: Any, axes: str, width: int, height: int, projection: Projection = "perspective"
+) -> Pinhole:
     """The same numbers as a `Pinhole`, whatever its pixels' shape; raises as `camera_from_matrices`."""
     if axes not in AXES:
         raise invalid(f"the camera's axes are {axes!r}; they must be {' or '.join(AXES)}")
@@ -90,7 +94,10 @@ def pinhole_from_matrices(intrinsics: Any, extrinsics: Any, axes: str, width: in
     if np.abs(matrix[:, :3] @ matrix[:, :3].T / scale**2 - np.eye(3)).max() > _SHEAR:
         raise invalid("a camera's extrinsics must be a rotation and a translation (and one scale at most), not a shear")
     matrix = AXES[axes] @ matrix / scale
-    return from_opencv(matrix[:, :3], matrix[:, 3], _intrinsic_matrix(intrinsics), (width, height))
+    k = _intrinsic_matrix(intrinsics)
+    if projection == "orthographic":
+        k = k @ np.diag([scale, scale, 1.0])
+    return replace(from_opencv(matrix[:, :3], matrix[:, 3], k, (width, height)), projection=projection)
 
 
 def camera_of_pinhole(pinhole: Pinhole, centre: Sequence[float] | np.ndarray | None = None) -> Camera:
@@ -102,18 +109,18 @@ def camera_of_pinhole(pinhole: Pinhole, centre: Sequence[float] | np.ndarray | N
     forward = pinhole.rotation[2]
     if centre is not None:
         target = _before(pinhole, centre)
-    elif pinhole.translation[2] > _AT_THE_CAMERA:
+    elif pinhole.translation[2] > _AT_THE_CAMERA or pinhole.projection == "orthographic":
         target = nearest_on_axis(pinhole)
     else:
         target = pinhole.centre + forward
-    distance = float(forward @ (target - pinhole.centre))
+    distance = camera_distance(pinhole, float(forward @ (target - pinhole.centre)))
     if np.abs(target).max() <= _SAME * distance:
         target = np.zeros(3)
     x, y, z = -forward
     azimuth, elevation = math.degrees(math.atan2(x, z)), math.degrees(math.atan2(y, math.hypot(x, z)))
     across, up, _ = camera_axes(Camera(azimuth, elevation, distance)).T
     left = -pinhole.rotation[0]
-    focal = math.sqrt(k[0, 0] * k[1, 1])
+    focal = math.sqrt(k[0, 0] * k[1, 1]) * (distance if pinhole.projection == "orthographic" else 1.0)
     pad_left, pad_top = (side - pinhole.width) // 2, (side - pinhole.height) // 2
     return Camera(
         azimuth=azimuth,
@@ -124,6 +131,7 @@ def camera_of_pinhole(pinhole: Pinhole, centre: Sequence[float] | np.ndarray | N
         offset_x=float(1.0 - 2.0 * (k[0, 2] + pad_left) / side),
         offset_y=float(1.0 - 2.0 * (k[1, 2] + pad_top) / side),
         target=(float(target[0]), float(target[1]), float(target[2])),
+        projection=pinhole.projection,
     )
 
 
@@ -131,8 +139,13 @@ def looking_near(camera: Camera, centre: Sequence[float] | np.ndarray) -> Camera
     """The same camera with its target beside `centre`, on its axis. Raises where that lies behind it."""
     pinhole = from_camera(camera, 2)
     target = _before(pinhole, centre)
-    distance = float(np.linalg.norm(target - pinhole.centre))
-    return replace(camera, distance=distance, target=(float(target[0]), float(target[1]), float(target[2])))
+    distance = float(pinhole.rotation[2] @ (target - pinhole.centre))
+    fov = camera.fov
+    if camera.projection == "orthographic":
+        distance = camera_distance(pinhole, distance)
+        fov = math.degrees(2.0 * math.atan(math.tan(math.radians(fov) / 2.0) * camera.distance / distance))
+    point = (float(target[0]), float(target[1]), float(target[2]))
+    return replace(camera, distance=distance, fov=fov, target=point)
 
 
 def matrices_of(camera: Camera, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -156,13 +169,13 @@ def about_z(camera: Camera) -> Camera:
     upright = replace(camera, target=tuple(BLENDER_FROM_Y_UP.T @ camera.target))
     pinhole = from_camera(upright, 2).about(Placement(BLENDER_FROM_Y_UP.T))
     turned = camera_of_pinhole(pinhole, centre=camera.target)
-    return replace(turned, distance=camera.distance, target=camera.target)
+    return replace(turned, distance=camera.distance, fov=camera.fov, target=camera.target)
 
 
 def _before(pinhole: Pinhole, centre: Sequence[float] | np.ndarray) -> np.ndarray:
     point = numbers(centre, (3,), "the object's centre")
     depth = float(pinhole.rotation[2] @ point + pinhole.translation[2])
-    if not depth > 0:
+    if not depth > 0 and pinhole.projection == "perspective":
         raise invalid(
             f"the object's centre lies {-depth:.3g} behind the camera; the extrinsics may be camera to world where "
             "object to camera is meant, or of other axes than camera_axes says"

@@ -23,7 +23,8 @@ class MovingCameras:
     """N cameras that move about a point, each on its own.
 
     One that looks at that point changes its azimuth, elevation and distance. One that looks past it orbits it all the
-    same, and keeps it where it was in the picture.
+    same, and keeps it where it was in the picture. An orthographic camera that moves away sees more at once: the
+    distance is its scale.
 
     Parameters
     ----------
@@ -66,6 +67,7 @@ class MovingCameras:
         self._pivot = pivot.to(device)
         self._place = ((pivot @ still.rotation)[:, 0] + still.translation).to(device)
         self._focal, self._offset = still.focal.to(device), still.offset.to(device)
+        self._parallel = still.parallel.to(device)
         rise = torch.deg2rad(table[:, 1])
         steep = rise.abs() > _STEEPEST
         self._lowest = torch.where(steep, -torch.inf, -_STEEPEST - rise)[:, None].to(device)
@@ -85,7 +87,8 @@ class MovingCameras:
         turn, rise, farther = self._allowed(self.change if change is None else change).unbind(dim=1)
         rotation = _about_y(turn) @ self._upright @ _about_x(rise) @ self._roll
         translation = self._place * torch.exp(farther)[:, None] - (self._pivot @ rotation)[:, 0]
-        moved = Cameras(rotation, translation, self._focal, self._offset).float_on(self.change.device)
+        parallel = self._parallel * torch.exp(farther)
+        moved = Cameras(rotation, translation, self._focal, self._offset, parallel).float_on(self.change.device)
         # To the last bit as given where nothing may move.
         still = ~self._free.any(dim=1)
         return Cameras(
@@ -93,6 +96,7 @@ class MovingCameras:
             torch.where(still[:, None], self._exact.translation, moved.translation),
             moved.focal,
             moved.offset,
+            torch.where(still, self._exact.parallel, moved.parallel),
         )
 
     def cost(self, change: Float[Tensor, "n 3"] | None = None) -> Float[Tensor, " n"]:

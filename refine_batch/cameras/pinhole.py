@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from refine_batch.cameras.camera import Projection
 from refine_batch.errors import ErrorKind, InstanceError
 
 # Beyond this angle a pixel is stretched more than fourfold along the turn.
@@ -23,6 +24,8 @@ LARGEST_TURN = 60.0
 # Where nothing in the picture moves by more than this many pixels, two cameras are the same.
 SAME_PIXEL = 0.01
 _ORTHONORMAL = 1e-3
+# In widths of its picture: nearer an orthographic camera's field of view would be all but a half circle.
+_NEAR = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,8 @@ class Placement:
 
 @dataclass(frozen=True, eq=False)
 class Pinhole:
-    """Any camera without distortion: `pixel ~ intrinsics · (rotation · point + translation)`.
+    """Any camera without distortion: `pixel ~ intrinsics · (rotation · point + translation)`, of an orthographic one
+    with a depth of 1 for all points: its focal lengths are in pixels per unit of the world.
 
     Parameters
     ----------
@@ -77,6 +81,7 @@ class Pinhole:
     intrinsics: np.ndarray
     width: int
     height: int
+    projection: Projection = "perspective"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rotation", rotation_matrix(self.rotation))
@@ -105,6 +110,9 @@ class Pinhole:
         """(N, 3) pixel coordinates and depth of (N, 3) world points; NaN pixels at depth 0 or less."""
         seen = np.asarray(points, np.float64) @ self.rotation.T + self.translation
         depth = seen[:, 2:]
+        if self.projection == "orthographic":
+            flat = np.column_stack([seen[:, :2], np.ones(len(seen))])
+            return np.column_stack([(flat @ self.intrinsics.T)[:, :2], depth])
         pixels = seen @ self.intrinsics.T
         return np.column_stack([np.where(depth > 0, pixels[:, :2] / np.where(depth > 0, depth, 1.0), np.nan), depth])
 
@@ -112,7 +120,10 @@ class Pinhole:
         """The same camera in the coordinates of an object that stands in its world like this. Exact."""
         rotation = self.rotation @ placement.rotation
         translation = (self.rotation @ placement.translation + self.translation) / placement.scale
-        return replace(self, rotation=rotation, translation=translation)
+        k = self.intrinsics
+        if self.projection == "orthographic":
+            k = k @ np.diag([placement.scale, placement.scale, 1.0])
+        return replace(self, rotation=rotation, translation=translation, intrinsics=k)
 
     def window(self, left: float, top: float, width: int, height: int) -> Pinhole:
         """The camera of a crop, which may reach beyond the image. Exact."""
@@ -137,6 +148,8 @@ def turned_to_origin(pinhole: Pinhole) -> tuple[Pinhole, np.ndarray]:
     InstanceError
         CAMERA_INVALID: the origin is behind the camera, or more than `LARGEST_TURN` off its axis.
     """
+    if pinhole.projection == "orthographic":
+        return _shifted_to_origin(pinhole)
     check_in_front(pinhole)
     if pinhole.off_axis > LARGEST_TURN:
         raise invalid(f"the camera looks {pinhole.off_axis:.0f}° past the object; {LARGEST_TURN:.0f}° is the limit")
@@ -149,6 +162,24 @@ def turned_to_origin(pinhole: Pinhole) -> tuple[Pinhole, np.ndarray]:
         pinhole, rotation=turn @ pinhole.rotation, translation=np.array([0.0, 0.0, distance]), intrinsics=square
     )
     return turned, square @ turn @ np.linalg.inv(k)
+
+
+def _shifted_to_origin(pinhole: Pinhole) -> tuple[Pinhole, np.ndarray]:
+    """What an orthographic camera needs: it sees the same beside its axis as on it, so that nothing is turned."""
+    k = pinhole.intrinsics.copy()
+    k[:2, 2] += (k @ [*pinhole.translation[:2], 0.0])[:2]
+    focal = math.sqrt(k[0, 0] * k[1, 1])
+    square = np.array([[focal, 0.0, k[0, 2]], [0.0, focal, k[1, 2]], [0.0, 0.0, 1.0]])
+    back = camera_distance(pinhole, float(pinhole.translation[2]))
+    return replace(pinhole, translation=np.array([0.0, 0.0, back]), intrinsics=square), square @ np.linalg.inv(k)
+
+
+def camera_distance(pinhole: Pinhole, depth: float) -> float:
+    """From what lies at a depth: the depth, unless the camera is orthographic and stands beyond or hardly before it,
+    which no picture shows; then its picture's width."""
+    k = pinhole.intrinsics
+    width = max(pinhole.width, pinhole.height) / math.sqrt(k[0, 0] * k[1, 1])
+    return width if pinhole.projection == "orthographic" and depth < _NEAR * width else depth
 
 
 def moved_pixels(pinhole: Pinhole, homography: np.ndarray) -> float:
@@ -168,7 +199,7 @@ def nearest_on_axis(pinhole: Pinhole, point: Sequence[float] | np.ndarray = (0.0
     """
     forward = pinhole.rotation[2]
     depth = float(forward @ (np.asarray(point, np.float64) - pinhole.centre))
-    if depth <= 0:
+    if depth <= 0 and pinhole.projection == "perspective":
         raise invalid("the point lies behind the camera")
     return pinhole.centre + depth * forward
 
@@ -198,7 +229,7 @@ def _rotation_between(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def check_in_front(pinhole: Pinhole) -> None:
-    if not pinhole.translation[2] > 0:
+    if not pinhole.translation[2] > 0 and pinhole.projection == "perspective":
         raise invalid("the object's origin lies at or behind the camera")
 
 

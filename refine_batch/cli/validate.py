@@ -190,6 +190,11 @@ def _unreadable(uri: str, stamp: str, s3_endpoint: str | None) -> tuple[str, str
     if stamp == MISSING:
         return ErrorKind.MISSING_FILE, f"there is no {shown}"
     if stamp == AWAY:
+        if is_local(uri):
+            return (
+                ErrorKind.STORAGE,
+                f"there is no {shown}, and its folder is empty or missing: nothing is mounted there",
+            )
         return ErrorKind.STORAGE, f"the store of {shown} does not answer"
     try:
         if stamp == UNREADABLE:

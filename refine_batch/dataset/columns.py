@@ -42,7 +42,7 @@ MANIFEST_SCHEMA = pa.schema(
     + [pa.field(n, pa.list_(pa.float64())) for n in LISTS]
     + [pa.field(n, pa.float64()) for n in NUMBERS if n not in CAMERA_NUMBERS]
     + [pa.field(n, pa.string()) for n in ("camera_axes", "ignore_uri", "depth_uri", "depth_kind")]
-    + [pa.field(n, pa.string()) for n in ("normals_uri", "normals_axes", VIEWS, "views_uri", "up_axis")]
+    + [pa.field(n, pa.string()) for n in ("normals_uri", "normals_axes", VIEWS, "views_uri", "up_axis", "projection")]
 )
 # Columns that a manifest of the first version did not know. A row that leaves them empty has the fingerprint that it
 # had then.

@@ -15,6 +15,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import Instance, PictureView
 from refine_batch.io.beside import files_beside
 from refine_batch.io.images import MAX_IMAGE_BYTES, MAX_IMAGE_PIXELS
+from refine_batch.io.local import is_away
 from refine_batch.io.meshes import MAX_FACES, MAX_MESH_BYTES, MeshFile, read_mesh
 from refine_batch.io.storage import AccessDeniedError, FileTooLargeError, NotAFileError, StorageError, fetch, redact
 from refine_batch.io.uri import is_local, parent
@@ -172,8 +173,11 @@ class Files:
         try:
             data = fetch(uri, s3_endpoint=self.s3_endpoint, max_bytes=max_bytes)
         except FileNotFoundError as error:
-            text = f"{self.name(column)}: no such file (column {self.prefix}{column})"
-            raise InstanceError(ErrorKind.MISSING_FILE, text) from error
+            kind, why = ErrorKind.MISSING_FILE, ""
+            if is_local(uri) and is_away(uri):
+                kind, why = ErrorKind.STORAGE, ", and its folder is empty or missing: is there something to be mounted?"
+            text = f"{self.name(column)}: no such file (column {self.prefix}{column}){why}"
+            raise InstanceError(kind, text) from error
         except NotAFileError as error:
             raise InstanceError(ErrorKind.MISSING_FILE, f"{error} (column {self.prefix}{column})") from error
         except FileTooLargeError as error:

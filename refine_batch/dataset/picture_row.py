@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS, NUMBERS
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from refine_batch.cameras.camera import Camera, UnknownCamera
+    from refine_batch.cameras.camera import Camera, Projection, UnknownCamera
     from refine_batch.instance import CameraError
 
 PICTURE_URIS = ("image_uri", "mask_uri", "ignore_uri", "depth_uri", "normals_uri")
@@ -23,6 +23,7 @@ CHOICES = {
     "depth_kind": ("metric", "relative", "inverse"),
     "normals_axes": ("opengl", "opencv"),
     "up_axis": ("y", "z"),
+    "projection": ("perspective", "orthographic"),
 }
 _LENGTHS = {"intrinsics": (4, 9), "extrinsics": (12, 16)}
 
@@ -48,6 +49,8 @@ class PictureRow(Protocol):
     def normals_axes(self) -> str | None: ...
     @property
     def up_axis(self) -> str | None: ...
+    @property
+    def projection(self) -> str | None: ...
     @property
     def azimuth(self) -> float | None: ...
     @property
@@ -86,19 +89,28 @@ def picture_camera(
     InstanceError
         CAMERA_INVALID: the matrices are no camera's.
     """
-    from refine_batch.cameras.camera import Camera, UnknownCamera
-
     if row.extrinsics is not None:
         from refine_batch.cameras.matrices import camera_from_matrices
 
-        axes = row.camera_axes or "opencv"
-        return camera_from_matrices(row.intrinsics, row.extrinsics, axes, width, height, centre)
-    known = {name: getattr(row, name) for name in CAMERA_NUMBERS if getattr(row, name) is not None}
-    if not all(name in known for name in CAMERA):
-        return UnknownCamera(**known), (width, height)
-    from refine_batch.cameras.matrices import about_z
+        axes, projection = row.camera_axes or "opencv", cast("Projection", row.projection or "perspective")
+        return camera_from_matrices(row.intrinsics, row.extrinsics, axes, width, height, centre, projection)
+    camera = camera_of_angles(row)
+    if row.up_axis == "z":
+        from refine_batch.cameras.camera import Camera
+        from refine_batch.cameras.matrices import about_z
 
-    return about_z(Camera(**known)) if row.up_axis == "z" else Camera(**known), (width, height)
+        camera = about_z(camera) if isinstance(camera, Camera) else camera
+    return camera, (width, height)
+
+
+def camera_of_angles(row: PictureRow) -> Camera | UnknownCamera:
+    """The camera by its angles about y; what is known of it where azimuth, elevation or distance is null."""
+    from refine_batch.cameras.camera import Camera, UnknownCamera
+
+    known: dict[str, Any] = {n: getattr(row, n) for n in CAMERA_NUMBERS if getattr(row, n) is not None}
+    whole = all(name in known for name in CAMERA)
+    known["projection"] = row.projection or "perspective"
+    return Camera(**known) if whole else UnknownCamera(**known)
 
 
 def picture_camera_error(row: PictureRow) -> CameraError | None:

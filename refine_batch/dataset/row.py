@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS, LISTS, SYMMETRY_AXES, URIS
+from refine_batch.dataset.columns import LISTS, SYMMETRY_AXES, URIS
 from refine_batch.dataset.picture_row import picture_problem, uri_problem
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.uri import redact
@@ -51,6 +51,7 @@ class ManifestRow:
     views: str | None = None
     views_uri: str | None = None
     up_axis: str | None = None
+    projection: str | None = None
 
     @classmethod
     def from_batch(cls, batch: pa.RecordBatch, index: int) -> ManifestRow:
@@ -61,10 +62,9 @@ class ManifestRow:
     def camera(self) -> Camera | UnknownCamera:
         """The camera by its angles; what is known of it where one of them or the distance is null and has to be
         estimated. Matrices need the picture's size: see `picture_row.picture_camera`."""
-        from refine_batch.cameras.camera import Camera, UnknownCamera
+        from refine_batch.dataset.picture_row import camera_of_angles
 
-        known = {name: getattr(self, name) for name in CAMERA_NUMBERS if getattr(self, name) is not None}
-        return Camera(**known) if all(name in known for name in CAMERA) else UnknownCamera(**known)
+        return camera_of_angles(self)
 
     def axis(self) -> str | None:
         """Normal of the symmetry plane; None where the row says nothing."""

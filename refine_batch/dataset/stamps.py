@@ -17,17 +17,17 @@ import pyarrow as pa
 
 from refine_batch.dataset.hashing import hash_text
 from refine_batch.errors import UsageError
-from refine_batch.io import remote
+from refine_batch.io import local, remote
 from refine_batch.io.retry import is_transient
 from refine_batch.io.storage import StorageError, StoreAwayError, failure, fetch, stamp
-from refine_batch.io.uri import file_of, normalise, parent, redact_uri, scheme
+from refine_batch.io.uri import file_of, is_local, normalise, parent, redact_uri, scheme
 
 T = TypeVar("T")
 
 MISSING = "missing"
 # There may be such a file, but it may not be looked at; a row that names one fails when it is loaded.
 UNREADABLE = "unreadable"
-# The store did not answer.
+# The store did not answer; of a local file: nothing is mounted where it should be.
 AWAY = "away"
 
 _CHUNK = 256
@@ -96,7 +96,9 @@ class InputStamper:
             return None
         try:
             return self._away.asked(uri, partial(fetch, uri, s3_endpoint=self.s3_endpoint, max_bytes=_LONGEST_LIST))
-        except (FileNotFoundError, StorageError, UsageError):
+        except FileNotFoundError:
+            return AWAY if is_local(uri) and local.is_away(uri) else None
+        except (StorageError, UsageError):
             return None
 
     def _each(self, uris: list[str], pool: ThreadPoolExecutor, place: str) -> Iterable[str]:
@@ -191,7 +193,7 @@ def _stat(path: str) -> str:
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return MISSING
+        return AWAY if local.is_away(path) else MISSING
     except (OSError, ValueError) as error:
         return AWAY if is_transient(error) else UNREADABLE
     if not stat.S_ISREG(status.st_mode):
@@ -276,6 +278,8 @@ class _Listing:
 def stamp_one(uri: str, s3_endpoint: str | None = None) -> str:
     """The stamp of a single file, as `InputStamper.stamps` gives it. Raises StorageError where its store is away."""
     found = InputStamper(s3_endpoint).stamps(pa.array([normalise(uri)], pa.string()))[0].as_py()
+    if found == AWAY and is_local(uri) and local.is_away(normalise(uri)):
+        return MISSING  # nobody waits for it
     if found == AWAY:
         raise StoreAwayError(f"cannot read {redact_uri(uri)}: the store does not answer")
     return found

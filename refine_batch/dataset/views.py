@@ -42,6 +42,7 @@ class ViewRow:
     camera_error_degrees: float | None = None
     camera_error_distance: float | None = None
     up_axis: str | None = None
+    projection: str | None = None
     weight: float | None = None
 
     def problem(self, name: str) -> InstanceError | None:
@@ -57,7 +58,7 @@ class ViewRow:
         return picture_problem(self, name)
 
 
-_TEXTS = (*PICTURE_URIS, "depth_kind", "normals_axes", "camera_axes", "up_axis")
+_TEXTS = (*PICTURE_URIS, "depth_kind", "normals_axes", "camera_axes", "up_axis", "projection")
 _LISTS = ("intrinsics", "extrinsics")
 _NAMES = tuple(field.name for field in fields(ViewRow))
 

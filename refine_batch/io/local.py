@@ -129,6 +129,25 @@ def listing(folder: str, prefix: str) -> list[tuple[str, os.stat_result]]:
     return sorted(seen.items())
 
 
+def is_away(path: str) -> bool:
+    """Whether a file that is not there seems to lie on a file system that is not mounted.
+
+    That is so where the nearest folder above it that exists is empty, as a mount point without its mount is.
+    """
+    folder = os.path.dirname(path)
+    while True:
+        try:
+            with os.scandir(folder) as entries:
+                return next(entries, None) is None
+        except FileNotFoundError:
+            above = os.path.dirname(folder)
+            if above == folder:
+                return False
+            folder = above
+        except (OSError, ValueError):
+            return False
+
+
 def exchange(first: str, second: str) -> bool:
     """Swap two folders in one step of the file system; False where it or the system cannot.
 

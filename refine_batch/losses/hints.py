@@ -78,12 +78,14 @@ def seen_surface(
     points = torch.gather(view, 1, corner.reshape(count, -1)[..., None].expand(-1, -1, 3)).unflatten(1, (-1, 3))
     across = torch.linalg.cross(points[:, :, 1] - points[:, :, 0], points[:, :, 2] - points[:, :, 0])
     normal = F.normalize(across, dim=-1, eps=1e-12)
-    # A ray through NDC (x, y) is ((x, y) − offset) / focal at depth 1.
+    # A ray through NDC (x, y) is ((x, y) − offset) / focal at depth 1; an orthographic camera's begins beside its axis.
     flat = (centre - cameras.offset[:, None]) / cameras.focal[:, None, None]
-    ray = torch.cat([flat, torch.ones_like(flat[..., :1])], dim=-1)
+    parallel = cameras.parallel[:, None, None]
+    ray = torch.cat([torch.where(parallel > 0, 0.0, flat), torch.ones_like(flat[..., :1])], dim=-1)
+    begin = torch.cat([flat * parallel, torch.zeros_like(flat[..., :1])], dim=-1)
     slant = (normal * ray).sum(dim=-1)
     hit = hit & (slant.detach().abs() > GRAZING * ray.norm(dim=-1))
-    depth = (normal * points[:, :, 0]).sum(dim=-1) / torch.where(hit, slant, 1.0)
+    depth = (normal * (points[:, :, 0] - begin)).sum(dim=-1) / torch.where(hit, slant, 1.0)
     # Towards the viewer; from x left, y up, z forward.
     facing = torch.where(slant[..., None] > 0, -normal, normal)
     return Seen(depth, facing * facing.new_tensor([-1.0, 1.0, -1.0]), hit)

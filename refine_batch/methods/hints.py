@@ -149,7 +149,8 @@ class Hints:
         inside = ((place >= 0) & (place < side)).all(dim=-1) & batch.vertex_mask[mesh]
         pixel = (place[..., 1] * side + place[..., 0]).clamp(0, side * side - 1)
         there = seen_surface(own, batch.faces[mesh], eyes, face, pixel)
-        behind = there.hit & (point[..., 2] > there.depth + BEHIND)
+        depth = (own @ eyes.rotation[..., 2:])[..., 0] + eyes.translation[:, 2:]
+        behind = there.hit & (depth > there.depth + BEHIND)
         return torch.gather(told, 1, pixel) & inside & ~behind
 
     def _without_needless_shifts(self, batch: MeshBatch, cameras: Cameras) -> Hints:

@@ -157,6 +157,8 @@ class Objective:
         self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
         self._spread = spread(scene.batch.vertices, scene.batch)
+        told = [] if scene.hints is None else scene.hints.mesh_of_view.tolist()
+        self._hinted = torch.tensor([row in told for row in range(len(scene.batch))], device=scene.batch.device)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
 
@@ -211,9 +213,9 @@ class Objective:
         return Iterate(terms, vertices, confidence, change)
 
     def _grown(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
-        """By how much the squared size has grown. What is smaller is no more its own mirror image: counted in the
-        coarse mesh's extents, every shape whose camera may come nearer would shrink."""
-        return spread(vertices, self._scene.batch) / self._spread
+        """By how much the squared size has grown, of instances with hints. What is smaller is no more its own mirror
+        image: where a hint bears out any size at which the camera is as near, the shape would shrink."""
+        return torch.where(self._hinted, spread(vertices, self._scene.batch) / self._spread, 1.0)
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int32
 from torch import Tensor
 
-from refine_batch.cameras.camera import Cameras, camera_position, project
+from refine_batch.cameras.camera import Camera, Cameras, project, rays_to
 from refine_batch.cameras.moving import MovingCameras
 from refine_batch.losses import SymmetryViews
 from refine_batch.mesh.batch import MeshBatch
@@ -101,8 +101,7 @@ class Scene:
         hints = Hints.of(views, mesh_of_view, batch, cameras.now())
         hinted = torch.zeros((len(batch), 2), device=device)
         if hints is not None:
-            eyes = torch.tensor(np.stack([camera_position(v.camera) for v in views]), dtype=torch.float32)
-            hidden, hinted = _told(hints, batch, cameras.now(), eyes.to(device), ray, hidden)
+            hidden, hinted = _told(hints, batch, cameras.now(), [v.camera for v in views], ray, hidden)
         return cls(
             batch=batch,
             cameras=cameras,
@@ -198,24 +197,25 @@ def _rays(
 ) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, "b v"]]:
     """Rays from the first views, and how little the others see of what happens along them: cos² of the angle between
     their rays and the first's, of the most oblique one."""
-    device = batch.device
-    first = np.stack([camera_position(i.camera) for i in instances]).astype(np.float32)
-    ray = F.normalize(batch.vertices - torch.from_numpy(first).to(device)[:, None], dim=-1)
-    hidden = torch.ones(batch.vertex_mask.shape, device=device)
+    ray = torch.stack([_ray(batch, row, instance.camera) for row, instance in enumerate(instances)])
+    hidden = torch.ones(batch.vertex_mask.shape, device=batch.device)
     for row, instance in enumerate(instances):
         for view in instance.views[1:]:
-            eye = torch.from_numpy(camera_position(view.camera).astype(np.float32)).to(device)
-            other = F.normalize(batch.vertices[row] - eye, dim=-1)
-            seen = (1.0 - (other * ray[row]).sum(dim=-1).square()) * min(1.0, view.weight)
+            seen = (1.0 - (_ray(batch, row, view.camera) * ray[row]).sum(dim=-1).square()) * min(1.0, view.weight)
             hidden[row] = torch.minimum(hidden[row], 1.0 - seen)
     return ray, hidden
+
+
+def _ray(batch: MeshBatch, row: int, camera: Camera) -> Float[Tensor, "v 3"]:
+    """Unit vectors along which a camera sees the coarse vertices of an instance."""
+    return F.normalize(torch.from_numpy(rays_to(batch.vertices[row].cpu().numpy(), camera)).to(batch.device), dim=-1)
 
 
 def _told(
     hints: Hints,
     batch: MeshBatch,
     cameras: Cameras,
-    eyes: Float[Tensor, "n 3"],
+    eyes: Sequence[Camera],
     ray: Float[Tensor, "b v 3"],
     hidden: Float[Tensor, "b v"],
 ) -> tuple[Float[Tensor, "b v"], Float[Tensor, "b 2"]]:
@@ -225,7 +225,7 @@ def _told(
     hinted = torch.zeros((len(batch), 2), device=hidden.device)
     kinds = torch.stack([hints.sloped, hints.placed & ~hints.scaling.scale], dim=1).float()
     for row, (view, mesh) in enumerate(zip(hints.view.tolist(), hints.mesh_of_view.tolist(), strict=True)):
-        along = (F.normalize(batch.vertices[mesh] - eyes[view], dim=-1) * ray[mesh]).sum(dim=-1).square()
+        along = (_ray(batch, mesh, eyes[view]) * ray[mesh]).sum(dim=-1).square()
         hidden[mesh] = torch.minimum(hidden[mesh], 1.0 - along * told[row] * hints.placed[row])
         whole = (along * told[row]).sum() / told[row].sum().clamp_min(1.0)
         hinted[mesh] = torch.maximum(hinted[mesh], whole * kinds[row])

@@ -173,11 +173,16 @@ def _fitting_distances(mesh: Mesh, mask: np.ndarray, directions: list[Camera]) -
     turned = vertices @ cameras.rotation
     reach = float(vertices.norm(dim=1).max())
     distance = torch.full((len(directions),), 2.0 * reach, dtype=torch.float64)
+    parallel = directions[0].projection == "orthographic"
     for _ in range(8):
         depth = (turned[..., 2] + distance[:, None]).clamp_min(0.05 * reach)
+        if parallel:
+            depth = distance[:, None]
         seen = turned[..., :2] * (cameras.focal[:, None] / depth)[..., None]
         extent = seen.amax(dim=1) - seen.amin(dim=1)
-        distance = (distance * extent.norm(dim=1) / wanted).clamp_min(1.05 * reach)
+        distance = distance * extent.norm(dim=1) / wanted
+        if not parallel:
+            distance = distance.clamp_min(1.05 * reach)
     return distance.numpy()
 
 

@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from scipy.special import expit
 
-from refine_batch.cameras.camera import Camera, camera_position
+from refine_batch.cameras.camera import Camera, rays_to
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 
@@ -63,7 +63,7 @@ def signs(
         2D IoU of the coarse mesh and the mask from each of them.
     """
     moved = np.asarray(vertices, np.float64) - coarse.vertices
-    ray = coarse.vertices - camera_position(camera)
+    ray = rays_to(coarse.vertices.astype(np.float64), camera)
     ray /= np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12)
     weight = np.bincount(
         coarse.faces.ravel(), np.repeat(np.linalg.norm(area_normals(coarse), axis=1), 3), minlength=len(moved)

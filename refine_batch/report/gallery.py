@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.camera import Camera, Projection
 from refine_batch.cameras.matrices import camera_from_matrices
 from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
@@ -89,9 +89,13 @@ class Exhibit:
         intrinsics, extrinsics = self.row["intrinsics"], self.row["extrinsics"]
         if intrinsics is None or extrinsics is None:
             return None
-        # Of a square picture that the field of view spans.
-        side = max(1, round(2.0 * intrinsics[0] * math.tan(math.radians(self.row["fov"]) / 2.0)))
-        camera, _ = camera_from_matrices(intrinsics, extrinsics, "opencv", side, side)
+        projection: Projection = self.row["projection"] or "perspective"
+        if projection == "orthographic":
+            side = max(1, round(2.0 * intrinsics[2] / (1.0 - (self.row["offset_x"] or 0.0))))
+        else:
+            # Of a square picture that the field of view spans.
+            side = max(1, round(2.0 * intrinsics[0] * math.tan(math.radians(self.row["fov"]) / 2.0)))
+        camera, _ = camera_from_matrices(intrinsics, extrinsics, "opencv", side, side, projection=projection)
         return camera
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
 from typing import Any
@@ -20,6 +21,8 @@ from refine_batch.results.summary import FigureSummary, GroupSummary, Summary, s
 
 SAMPLE = 24
 _RUNS_SHOWN = 10
+# Distances of an orthographic camera from which a perspective one shows the same, to the eye.
+_FAR_AWAY = 50.0
 # The largest categories, where there are more than a table and a chart have room for.
 _CATEGORIES_LISTED = 200
 _CATEGORIES_DRAWN = 24
@@ -145,9 +148,12 @@ def _before_after(values: FigureSummary) -> list[float] | None:
 
 
 def _view(exhibit: Exhibit) -> dict[str, float] | None:
+    """What the page's viewer, which knows perspective cameras alone, shows the meshes by."""
     camera = exhibit.camera
-    return (
-        None
-        if camera is None
-        else {name: getattr(camera, name) for name in ("azimuth", "elevation", "distance", "fov")}
-    )
+    if camera is None:
+        return None
+    values = {name: getattr(camera, name) for name in ("azimuth", "elevation", "distance", "fov")}
+    if camera.projection == "orthographic":
+        fov = 2.0 * math.atan(math.tan(math.radians(camera.fov) / 2.0) / _FAR_AWAY)
+        values |= {"distance": camera.distance * _FAR_AWAY, "fov": math.degrees(fov)}
+    return values

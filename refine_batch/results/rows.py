@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _LONGEST_MESSAGE = 2000
 _CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
+_SAID = (*_CAMERA, "projection")
 _URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
 
 
@@ -81,7 +82,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "risk": _finite(refined.risk),
     }
     if refined.camera is not None:
-        values |= {name: getattr(refined.camera, name) for name in _CAMERA}
+        values |= {name: getattr(refined.camera, name) for name in _SAID}
         if any(refined.camera.target):
             # Of one that looks past the origin the angles alone say another camera.
             values |= dict.fromkeys(("azimuth", "elevation", "distance"))
@@ -100,7 +101,7 @@ def failed_row(row: ManifestRow, kind: ErrorKind, message: str, context: RowCont
     """The row of an instance that gave no outcome at all; `values` fills further columns (`seconds`, `device`)."""
     failure = {"status": "failed"} | _failure(kind, message, context)
     # The camera that was asked for helps to find the fault, but NaN is no value to hand on.
-    camera = {name: _finite(getattr(row, name)) for name in _CAMERA}
+    camera = {name: _finite(getattr(row, name)) for name in _CAMERA} | {"projection": row.projection}
     return _common(row, context) | camera | values | failure
 
 

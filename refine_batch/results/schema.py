@@ -81,6 +81,7 @@ def _fields() -> list[pa.Field]:
         _field("elevation", real, "of the camera used; null likewise", "degrees"),
         _field("distance", real, "of the camera used, from the origin; null likewise", "object units"),
         _field("fov", real, "field of view over the whole image", "degrees"),
+        _field("projection", text, "perspective or orthographic: then 2·distance·tan(fov / 2) units wide at any depth"),
         _field("roll", real, "turn of the camera about its viewing axis", "degrees"),
         _field("offset_x", real, "principal point off the image centre", "NDC"),
         _field("offset_y", real, "principal point off the image centre", "NDC"),

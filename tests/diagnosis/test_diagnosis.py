@@ -22,6 +22,7 @@ from refine_batch.dataset.manifest import Manifest, ManifestRow
 from refine_batch.dataset.synth.dataset import write_dataset
 from refine_batch.io.meshes import parse_mesh, write_mesh
 from refine_batch.mesh import Mesh
+from refine_batch.render import hard_silhouettes
 
 SIZE = 224
 
@@ -161,6 +162,26 @@ def test_meshes_of_other_axes_are_named(dataset, name, change):
 def test_pictures_that_are_turned_over_are_named(samples, name, axis):
     turned = [replace(s, mask=np.flip(s.mask, axis), rgb=np.flip(s.rgb, axis)) for s in samples]
     assert diagnose(turned).changes[0].mistake.name == name
+
+
+@pytest.mark.parametrize("form", ["angles", "matrices", "nine numbers"])
+def test_orthographic_pictures_are_named(samples, form):
+    changed = []
+    for sample in samples:
+        angles = sample.written.angles
+        camera = Camera(**angles, projection="orthographic")
+        mask = hard_silhouettes(sample.mesh, [camera], SIZE)[0]
+        told = {name: angles[name] for name in ("azimuth", "elevation", "distance")}
+        if form != "angles":
+            k, extrinsics = matrices_of(replace(camera, projection="perspective"), SIZE, SIZE)
+            k = k if form == "nine numbers" else k[[0, 1, 0, 1], [0, 1, 2, 2]]
+            told = {"intrinsics": tuple(k.ravel()), "extrinsics": tuple(extrinsics.ravel())}
+        written = written_in(ManifestRow(sample.instance_id, "m", "i", **told))
+        rgb = np.zeros((SIZE, SIZE, 3), np.uint8)
+        changed.append(replace(sample, rgb=rgb, mask=mask, written=written))
+    first = diagnose(changed).changes[0]
+    assert first.mistake.name == "projection"
+    assert first.iou > 0.98
 
 
 def test_rows_without_cameras_have_no_say(dataset, samples):

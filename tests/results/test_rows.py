@@ -97,6 +97,7 @@ def test_a_refined_instance():
         "roll": 0.0,
         "offset_x": 0.0,
         "offset_y": 0.0,
+        "projection": "perspective",
         "camera_source": "given",
         "notes": ["depth_uri left out: https://***@h/d.npy: it is the same everywhere", "two"],
         "iou_2d_before": 0.5,

@@ -78,6 +78,28 @@ def test_runs_that_met_the_outage_are_counted_whether_or_not_it_was_seen_while_p
     assert work_of(storage, [A], away).missing.tolist() == [False]
 
 
+def test_what_is_done_stays_done_while_its_file_system_is_not_mounted(storage, tmp_path):
+    mounted, away = tmp_path / "point" / "data", tmp_path / "elsewhere"
+    mounted.mkdir(parents=True)
+    for name in ("m.obj", "i.png", "v.json"):
+        (mounted / name).write_text("[]")
+    rows = [
+        ManifestRow("plain", str(mounted / "m.obj"), str(mounted / "i.png")),
+        ManifestRow("views", str(mounted / "m.obj"), str(mounted / "i.png"), views_uri=str(mounted / "v.json")),
+        ManifestRow("typo", str(tmp_path / "pont" / "m.obj"), str(mounted / "i.png")),
+    ]
+    marks = work_of(storage, rows, InputStamper()).fingerprints.to_pylist()
+    put(storage, [result(row.instance_id, fingerprint=mark) for row, mark in zip(rows, marks, strict=True)])
+    mounted.rename(away)
+    work = work_of(storage, rows, InputStamper())
+    assert work.missing.tolist() == [False] * 3
+    work = work_of(storage, [replace(row, instance_id=f"new {row.instance_id}") for row in rows], InputStamper())
+    assert (work.missing.tolist(), work.unseen.tolist()) == ([True] * 3, [True] * 3)
+    away.rename(mounted)
+    work = work_of(storage, rows, InputStamper())
+    assert (work.missing.tolist(), work.fingerprints.to_pylist()) == ([False] * 3, marks)
+
+
 def test_an_outage_that_lasts_is_left_be_and_its_end_is_noticed(storage):
     away = SomeAway("s3://a")
     for runs in range(3):

@@ -44,7 +44,7 @@ class Mistake:
 
 def usual_mistakes() -> list[Mistake]:
     """The commonest first: it is named where several raise the IoU alike."""
-    return [*_of_angles(), *_of_matrices(), *_of_the_frame(), *_of_units(), *_of_pictures()]
+    return [*_of_angles(), *_of_matrices(), *_of_the_frame(), *_of_units(), *_of_pictures(), _of_projection()]
 
 
 def rescaled(factor: float, name: str | None = None, change: str | None = None) -> Mistake:
@@ -69,6 +69,31 @@ def other_fov(fov: float) -> Mistake:
     """One field of view for all."""
     change = f"set the column fov to {fov:.3g}"
     return Mistake(f"fov_{fov:.3g}", change, _angles(lambda a, _: {"fov": fov}))
+
+
+def _of_projection() -> Mistake:
+    """The other projection, of the same scale at the object's depth."""
+
+    def reading(sample: Sample) -> Written | None:
+        written, parallel = sample.written, sample.written.projection == "orthographic"
+        other = replace(written, projection="perspective" if parallel else "orthographic")
+        if written.angles is not None:
+            return other
+        if written.intrinsics is None or written.extrinsics is None:
+            return None
+        depth = float(written.extrinsics[2] @ [*sample.centre, 1.0]) * (-1.0 if written.axes == "opengl" else 1.0)
+        if not depth > 0:
+            return None
+        scale = depth if parallel else 1.0 / depth
+        shares = (scale, scale, 1, 1) if written.intrinsics.size == 4 else np.array([[scale], [scale], [1]])
+        k = written.intrinsics.reshape(3, 3) if written.intrinsics.size == 9 else written.intrinsics
+        keep_centre = k * shares
+        if k.size == 9:
+            keep_centre[:2, 2] = k[:2, 2]
+        return replace(other, intrinsics=keep_centre)
+
+    change = "set the column projection to the other of perspective and orthographic"
+    return Mistake("projection", change, reading)
 
 
 def _angles(change: Callable[[dict[str, float], Sample], dict[str, float] | None]) -> Reading:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, Projection, UnknownCamera
 from refine_batch.cameras.matrices import about_z, camera_from_matrices
 from refine_batch.config import PictureOptions
 from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS
@@ -24,14 +24,23 @@ from refine_batch.refinement.prepare import resize_square
 _FACES = 4000
 # Columns that a look at the mesh, the picture and its mask does without.
 _NOT_NEEDED = {
-    *(*CAMERA_NUMBERS, "intrinsics", "extrinsics", "camera_axes", "up_axis", "ground_truth_uri", "ignore_uri"),
+    *(
+        *CAMERA_NUMBERS,
+        "intrinsics",
+        "extrinsics",
+        "camera_axes",
+        "up_axis",
+        "projection",
+        "ground_truth_uri",
+        "ignore_uri",
+    ),
     *("depth_uri", "depth_kind", "depth_scale", "normals_uri", "normals_axes", "views", "views_uri"),
 }
 
 
 @dataclass(frozen=True)
 class Written:
-    """A camera as the manifest has it: angles (raw numbers by column) or matrices, and the axis that is up.
+    """A camera as the manifest has it: angles (raw numbers by column) or matrices, the axis that is up, the projection.
 
     Shapes: `intrinsics` (3, 3) or (4,), `extrinsics` (4, 4), object to camera.
     """
@@ -41,12 +50,15 @@ class Written:
     extrinsics: np.ndarray | None = None
     axes: str = "opencv"
     up_axis: str = "y"
+    projection: Projection = "perspective"
 
     def camera(self, width: int, height: int, centre: np.ndarray) -> tuple[Camera, tuple[int, int]]:
         """The camera of a picture of this size, and the size to bring the picture to. Raises InstanceError."""
         if self.angles is None:
-            return camera_from_matrices(self.intrinsics, self.extrinsics, self.axes, width, height, centre)
-        camera = UnknownCamera(**self.angles).known(0.0, 0.0, 1.0)
+            return camera_from_matrices(
+                self.intrinsics, self.extrinsics, self.axes, width, height, centre, self.projection
+            )
+        camera = UnknownCamera(**self.angles, projection=self.projection).known(0.0, 0.0, 1.0)
         camera.check("the row")
         return (about_z(camera) if self.up_axis == "z" else camera), (width, height)
 
@@ -117,11 +129,13 @@ def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -
 def written_in(row: ManifestRow) -> Written:
     """The camera that a row holds; without angles and matrices where it holds none that could be read in any way."""
     up = row.up_axis or "y"
+    projection = cast("Projection", row.projection or "perspective")
     if row.extrinsics is not None and row.intrinsics is not None:
         if len(row.extrinsics) not in (12, 16) or len(row.intrinsics) not in (4, 9):
             return Written()
         matrix = np.eye(4)
         matrix.reshape(-1)[: len(row.extrinsics)] = row.extrinsics
-        return Written(None, np.array(row.intrinsics), matrix, row.camera_axes or "opencv", up)
+        return Written(None, np.array(row.intrinsics), matrix, row.camera_axes or "opencv", up, projection)
     angles = {name: getattr(row, name) for name in CAMERA_NUMBERS if getattr(row, name) is not None}
-    return Written(angles if all(name in angles for name in CAMERA) else None, up_axis=up)
+    whole = all(name in angles for name in CAMERA)
+    return Written(angles if whole else None, up_axis=up, projection=projection)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera
 from refine_batch.cameras.conversions import from_colmap, from_opencv, from_opengl, from_pytorch3d
 from refine_batch.cameras.pinhole import Pinhole, Placement
 from refine_batch.dataset.columns import CAMERA, CAMERA_NUMBERS
@@ -67,9 +67,8 @@ class CameraTable:
         if len(values) > len(CAMERA_NUMBERS) or len(numbers) < 3 or None in numbers[:3]:
             missing = f"needs {', '.join(CAMERA)}"
             raise LeftOutError(Reason.CAMERA_MISSING, f"{self._name}: the entry of {stem} {missing}")
-        camera = UnknownCamera(**{n: v for n, v in zip(CAMERA_NUMBERS, numbers, strict=False) if v is not None}).known(
-            0.0, 0.0, 1.0
-        )
+        known: dict[str, Any] = {n: v for n, v in zip(CAMERA_NUMBERS, numbers, strict=False) if v is not None}
+        camera = Camera(**known)
         try:
             camera.check(f"{self._name}, {stem}")
         except InstanceError as error:

@@ -20,7 +20,7 @@ STATED = (*NUMBERS, *LISTS, *TEXTS)
 # Columns beside those that every manifest has.
 STATED_FIELDS: tuple[pa.Field, ...] = tuple(
     MANIFEST_SCHEMA.field(name)
-    for name in (*LISTS, "camera_axes", "up_axis", "camera_error_degrees", "camera_error_distance")
+    for name in (*LISTS, "camera_axes", "up_axis", "projection", "camera_error_degrees", "camera_error_distance")
 )
 _WRITTEN = (*CAMERA, "fov", "roll", "offset_x", "offset_y", "symmetry_axis", "category")
 

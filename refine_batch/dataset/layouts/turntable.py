@@ -4,8 +4,7 @@ NAME.png holds all of them in a grid, or NAME_000.png, NAME/000.png and so on ho
 tells the cameras: azimuths, elevations and distance are options, in this project's angles (azimuth 0 looks along −z,
 90 along −x; above the object is positive), about y or, with `--up-axis z`, about z as in Blender.
 
-An orthographic camera is written as a perspective one so far away that nothing of a picture moves by a tenth of a
-pixel.
+Orthographic pictures have a span instead of a distance and a field of view: the object units that a side shows.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.camera import Camera, Projection
 from refine_batch.cameras.conversions import from_camera
 from refine_batch.cameras.matrices import about_z
 from refine_batch.cameras.picture import Picture
@@ -31,9 +30,8 @@ from refine_batch.dataset.layouts.viewed import VIEW_FIELDS, ObjectFiles, Shot, 
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import redact
 
-# Distance of a camera that stands for an orthographic one, in widths of what it shows: an object as deep as the picture
-# is wide is then seen 0.05 % larger in front than behind.
-TELEPHOTO = 1000.0
+# Where an orthographic camera is said to stand, in widths of what it shows: any place gives the same picture.
+_BACK = 2.0
 _NUMBERED = re.compile(r"(.*?)[_/-]?(\d{1,4})$")
 # Levels of 255 that a picture's background may be off, for compression.
 _SAME_COLOUR = 12
@@ -185,12 +183,15 @@ def _cameras(options: LayoutOptions) -> list[Camera]:
             raise UsageError("--span is of orthographic pictures, which have neither --fov nor --distance")
         if not (math.isfinite(options.span) and options.span > 0):
             raise UsageError("--span must be above 0")
-        distance, fov = TELEPHOTO * options.span, math.degrees(2.0 * math.atan(0.5 / TELEPHOTO))
+        distance, fov = _BACK * options.span, math.degrees(2.0 * math.atan(0.5 / _BACK))
     elif options.fov is None or options.distance is None:
         raise UsageError("--layout turntable needs --fov and --distance, or --span where the pictures are orthographic")
     else:
         distance, fov = options.distance, options.fov
-    cameras = [Camera(a, e, distance, fov) for a, e in zip(options.azimuths, elevations, strict=True)]
+    projection: Projection = "perspective" if options.span is None else "orthographic"
+    cameras = [
+        Camera(a, e, distance, fov, projection=projection) for a, e in zip(options.azimuths, elevations, strict=True)
+    ]
     try:
         for camera in cameras:
             camera.check("--azimuths, --elevations, --distance, --fov")

@@ -21,7 +21,7 @@ from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, redact
 from refine_batch.io.uri import normalise, parent
 
-VIEW_FIELDS = tuple(MANIFEST_SCHEMA.field(name) for name in ("intrinsics", "extrinsics", "views"))
+VIEW_FIELDS = tuple(MANIFEST_SCHEMA.field(name) for name in ("intrinsics", "extrinsics", "projection", "views"))
 # Pixels that the corner of a picture may be moved by lens distortion and still be used as it is.
 _DISTORTED = 1.0
 
@@ -40,10 +40,12 @@ def shot_by(pinhole: Pinhole, name: str, image: str, mask: str | None) -> Shot:
     if abs(k[0, 1]) > 0:
         raise LeftOutError(Reason.CAMERA_INVALID, f"{name}: the camera's pixels are skewed")
     extrinsics = np.column_stack([pinhole.rotation, pinhole.translation])
-    camera = {
+    camera: dict[str, Any] = {
         "intrinsics": [float(value) for value in (k[0, 0], k[1, 1], k[0, 2], k[1, 2])],
         "extrinsics": [float(value) for value in extrinsics.reshape(-1)],
     }
+    if pinhole.projection != "perspective":
+        camera["projection"] = pinhole.projection
     return Shot(name, {"image_uri": image, "mask_uri": mask} | camera)
 
 

@@ -31,7 +31,8 @@ from refine_batch.render import hard_silhouettes
 
 MANIFEST = "manifest.csv"
 _COLUMNS = (
-    "instance_id", "mesh_uri", "image_uri", "azimuth", "elevation", "distance", "ground_truth_uri", "category",
+    "instance_id", "mesh_uri", "image_uri", "azimuth", "elevation", "distance",
+    "camera_error_degrees", "camera_error_distance", "ground_truth_uri", "category",
 )  # fmt: skip
 _NEAREST, _FARTHEST = 1.0, 2.2
 _MARGIN = 0.94
@@ -234,6 +235,8 @@ def _picture_row(name: str, number: int, taken: SynthPicture) -> dict[str, Any]:
     files = _picture_files(name, number)
     row: dict[str, Any] = {"image_uri": files["image"]}
     row |= {"azimuth": camera.azimuth, "elevation": camera.elevation, "distance": camera.distance}
+    # The pictures were drawn by these cameras.
+    row |= {"camera_error_degrees": 0, "camera_error_distance": 0}
     if camera.offset_x or camera.offset_y:
         row |= {"offset_x": camera.offset_x, "offset_y": camera.offset_y}
     if taken.ignore is not None:
