@@ -270,7 +270,7 @@ def centred(mesh: Mesh) -> Mesh:
 
 def shapes_of(arguments: argparse.Namespace) -> list[tuple[str, Mesh]]:
     if arguments.synthetic:
-        made = (make_instance(i).instance for i in range(arguments.synthetic))
+        made = (make_instance(i) for i in range(arguments.synthetic))
         return [(it.instance_id, centred(it.ground_truth)) for it in made if it.ground_truth is not None]
     paths = sorted((p for p in arguments.folder.rglob("*") if p.suffix.lower() in FORMATS), key=lambda p: p.stem)
     if arguments.shapes:

@@ -94,6 +94,12 @@ def test_a_run_prints_what_was_aimed_at_and_goes_on_where_it_was(benchmark, fold
     assert f"| four views, to one: mean Chamfer | 1 | ≤ 0.6 | {ratio:.3f} |" in printed
 
 
+def test_synthetic_objects_are_shapes_too(benchmark):
+    [(name, mesh), _] = benchmark.shapes_of(benchmark.parser().parse_args(["--synthetic", "2"]))
+    assert name.endswith("_000000")
+    assert np.ptp(mesh.vertices, axis=0).max() == pytest.approx(1.0)
+
+
 def line(case: str, kind: str, before: float, after: float, **more) -> dict:
     made = {"case": case, "shape": "a", "kind": kind, "seed": 0, "status": "refined", "cpu": 1.0, "ran": True}
     made |= {

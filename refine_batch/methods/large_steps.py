@@ -181,7 +181,7 @@ class Objective:
         views = self._views[step % len(self._views)]
         cameras = scene.cameras.now(change)
         depth = scene.render(vertices, views, size, sigma, cameras)
-        error = silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size))
+        error = silhouette_error(depth.front, self._mask_at(size), scene.known_at(size))
         if judge:
             self._trust.update(error)
         # A soft silhouette is wider than its mesh, which shrinks to fit, and hints that know no scale draw the camera
@@ -216,6 +216,12 @@ class Objective:
         """By how much the squared size has grown, of instances with hints. What is smaller is no more its own mirror
         image: where a hint bears out any size at which the camera is as near, the shape would shrink."""
         return torch.where(self._hinted, spread(vertices, self._scene.batch) / self._spread, 1.0)
+
+    def _mask_at(self, size: int) -> Float[Tensor, "n h h"]:
+        """The masks as covered shares, and at the full size as what is covered by half or more: there a silhouette is
+        far sharper than a pixel, and a share would be met by an edge through the pixel's very centre alone."""
+        mask = self._scene.mask_at(size)
+        return mask if size < self._scene.mask.shape[-1] else (mask >= 0.5).to(mask.dtype)
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""

@@ -2,8 +2,8 @@
 towards the viewer or is in other units, normals of other axes are left out, and a note says so.
 
 A coarse mesh is wrong, but not that wrong. Of 26 real shapes, bent or flattened, seen from true cameras and from ones
-off by 5° and a tenth, the true depth's rank correlation with the mesh's was above `UNLIKE` for all but a guitar seen
-from its front, and metric depth within a third of it; normals had a mean cosine of 0.51 at least.
+off by 5° and a tenth, 94 % of the true depths and 98 % of the true normals pass, metric depth was within a third of the
+mesh's, and 67 % of the depths and 74 % of the normals of another object's picture are told.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from refine_batch.render.warp_rasterise import rasterise
 # Methods that have no loss for hints, and would only take their priors back where these tell.
 DEAF = ("refine",)
 # Rank correlation of depth below which it is another object's, and below which it is this one's, turned round.
-UNLIKE, INVERTED = 0.15, -0.45
+UNLIKE, INVERTED = 0.3, -0.45
 # Metric depth of the hint over that of the mesh, either way: units differ by more.
 UNITS = 2.0
 # Mean cosine of normals below which they are another object's, and by how much other axes must be better.
-UNLIKE_NORMALS, OTHER_AXES = 0.45, 0.15
+UNLIKE_NORMALS, OTHER_AXES = 0.62, 0.15
 # Fewer pixels of both tell nothing.
 _FEW = 30
 # Pixels a side in which both are compared, at most.
