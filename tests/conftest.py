@@ -10,7 +10,7 @@ import pytest
 import s3_server
 import shape_checks
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 from refine_batch.io.storage import Storage
@@ -20,7 +20,9 @@ install_import_hook(shape_checks.CHECKED, "shape_checks.check")
 
 # How long an example takes says more about what else the machine does than about the code. A gate tries the same
 # examples each time; new ones are for people, who can look at what they find.
-settings.register_profile("patient", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+)
 settings.load_profile("patient")
 
 pytest_plugins = ["ray_fixtures", "scheduling"]

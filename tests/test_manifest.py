@@ -143,7 +143,9 @@ numbers = st.none() | st.integers(-360, 360).map(float) | st.floats(allow_nan=Fa
 
 @pytest.mark.parametrize("kind", FORMATS)
 @given(table=st.lists(st.tuples(ids, numbers, numbers), min_size=1, max_size=6, unique_by=lambda t: t[0]))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_every_manifest_reads_as_it_was_written(folder, kind, table):
     written = [ROW | {"instance_id": i, "azimuth": a, "roll": r} for i, a, r in table]
     schema = pa.schema([(n, MANIFEST_SCHEMA.field(n).type) for n in written[0]])
@@ -381,7 +383,7 @@ def test_one_file_of_a_folder_without_the_column(folder):
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", FORMATS)
 @given(data=st.data())
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_whatever_a_file_holds_is_a_manifest_or_is_refused_with_a_sentence(folder, kind, data):
     """Any bytes, and manifests of which some bytes are others or the end is missing."""
     rows = [ROW | {"instance_id": f"id é {n}", "category": "chair" * n, "roll": None} for n in range(3)]

@@ -42,14 +42,23 @@ def test_links_lead_somewhere():
         assert not anchor or anchor in headings, target
 
 
-@pytest.mark.parametrize("library", ["pandas", "datasets"])
-def test_an_output_opens_in_other_programs(library, tmp_path, monkeypatch):
-    pytest.importorskip(library, reason=f"{library} is not installed")
-    put(Storage(str(tmp_path / "output")), [result("a", iou_2d_before=0.5, iou_2d_after=0.75)])
+@pytest.mark.parametrize(
+    ("library", "begins"),
+    [("pandas", "import pandas"), ("datasets", "import datasets"), ("pyspark", "from pyspark.sql import")],
+)
+def test_an_output_opens_in_other_programs(library, begins, tmp_path, monkeypatch):
+    module = pytest.importorskip(library, reason=f"{library} is not installed")
+    losses = [{"name": "volume", "value": 0.5}]
+    put(Storage(str(tmp_path / "output")), [result("a", iou_2d_before=0.5, iou_2d_after=0.75, other_losses=losses)])
     monkeypatch.chdir(tmp_path)
-    [snippet] = re.findall(rf"```python\n(import {library}\n.*?)```", RECIPES, re.S)
+    if library == "datasets":
+        monkeypatch.setattr(module.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    [snippet] = re.findall(rf"```python\n({begins}.*?)```", RECIPES, re.S)
     values: dict = {}
     exec(snippet, values)
     rows = values["rows"]
     assert len(rows) == 1
     assert np.isclose(rows["iou_2d_after"][0], 0.75)
+    if library == "datasets":
+        assert rows[0]["vertices"] == [[0, 1, 0], [0, 1, 0], [0, 0, 1]]
+        assert rows[0]["other_losses"] == losses

@@ -368,10 +368,10 @@ def test_of_two_updates_at_once_neither_is_lost(where, request, tmp_path):
 
     if where == "local":
         with pytest.raises(FileNotFoundError):
-            storage.update("f", change, 10)
+            storage.update("f", change, 60)
         assert storage.read("f") == b"b"
     else:
-        assert storage.update("f", change, 10) == b"bc" == storage.read("f")
+        assert storage.update("f", change, 60) == b"bc" == storage.read("f")
 
 
 def test_update_ends_in_time(s3_folder, monkeypatch):

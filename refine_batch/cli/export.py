@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from refine_batch.cli.export_sinks import CAMERA_COLUMNS, INDEX_COLUMNS, Folder, Index, IndexFormat, Shards, Sink
 from refine_batch.cli.filenames import FileNames
 from refine_batch.cli.group import COMMANDS, Command
 
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
     from refine_batch.io.storage import Storage
     from refine_batch.mesh import Mesh
 
-INDEX = "index.csv"
 # Ids that one which is not there is compared with, for a suggestion.
 COMPARED = 10_000
-INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_after")
 
 
 @click.command(cls=Command, short_help=COMMANDS["export"])
@@ -37,6 +34,30 @@ INDEX_COLUMNS = ("instance_id", "status", "category", "iou_2d_before", "iou_2d_a
     help="Of the files. obj, because every program reads it; glb is the smallest; these three are bare triangles. "
     "source: each coarse file itself with moved positions, its materials, textures, colours and nodes as they were.",
 )
+@click.option(
+    "--into",
+    type=click.Choice(["folder", "tar"]),
+    default="folder",
+    show_default=True,
+    help="folder: each file by itself. tar: shards that webdataset reads, NAME.json beside NAME.glb, where there "
+    "are more files than a file system likes.",
+)
+@click.option(
+    "--shard-mb",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Of --into tar: megabytes after which a shard is closed.",
+)
+@click.option(
+    "--index",
+    "index_format",
+    type=click.Choice(["csv", "parquet"]),
+    default="csv",
+    show_default=True,
+    help="Of the file that says which file is which instance: index.csv or index.parquet.",
+)
 @click.option("--id", "ids", multiple=True, metavar="ID", help="Only this instance; may be given several times.")
 @click.option("--with-coarse", is_flag=True, help="Also write each coarse mesh, read from where the manifest named it.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
@@ -44,11 +65,14 @@ def export(
     output: str,
     directory: str,
     file_format: MeshFormat | Literal["source"],
+    into: Literal["folder", "tar"],
+    shard_mb: int,
+    index_format: IndexFormat,
     ids: tuple[str, ...],
     with_coarse: bool,
     s3_endpoint: str | None,
 ) -> None:
-    """Write the meshes of OUTPUT into DIRECTORY, one file per instance, and an index.csv that says which is which.
+    """Write the meshes of OUTPUT into DIRECTORY, one file per instance, and an index that says which is which.
 
     File names are made from the instance ids: what a file system cannot hold is replaced and a hash added. With
     --format source the coarse files are read again from where the manifest named them; one that is gone or has changed
@@ -65,9 +89,15 @@ def export(
     if is_local(target.uri) and os.path.isfile(target.uri):
         raise UsageError(f"{target} is a file, but DIRECTORY has to be a folder: refine-batch export OUTPUT DIRECTORY")
     written, problems = write_meshes(
-        open_output(output, s3_endpoint), target, file_format, ids=ids, with_coarse=with_coarse
+        open_output(output, s3_endpoint),
+        target,
+        file_format,
+        ids=ids,
+        with_coarse=with_coarse,
+        shard_bytes=shard_mb * 1_000_000 if into == "tar" else None,
+        index_format=index_format,
     )
-    click.echo(f"{written} meshes and {INDEX} in {target.uri}")
+    click.echo(f"{written} meshes and index.{index_format} in {target.uri}")
     for problem in problems[:20]:
         click.echo(printable(problem), err=True)
     if len(problems) > 20:
@@ -83,23 +113,28 @@ def write_meshes(
     *,
     ids: tuple[str, ...] = (),
     with_coarse: bool = False,
+    shard_bytes: int | None = None,
+    index_format: IndexFormat = "csv",
 ) -> tuple[int, list[str]]:
     """Write every mesh of an output as a file, and the index; how many were written, and what went wrong.
+
+    With `shard_bytes` the files go into tar shards of about that size.
 
     The index goes last, so that one that is there is complete.
     """
     from refine_batch.errors import InstanceError
 
-    names, problems = FileNames(), []
-    index = io.StringIO(newline="")
-    sheet = csv.writer(index)
-    sheet.writerow(["file", *(["coarse_file"] if with_coarse else []), *INDEX_COLUMNS])
+    # In a shard what follows a name's first dot tells the kind of file.
+    names, problems = FileNames(dots=shard_bytes is None), []
+    sink: Sink = Folder(target) if shard_bytes is None else Shards(target, shard_bytes)
+    more = [*(["coarse_file"] if with_coarse else []), *([] if shard_bytes is None else ["shard"])]
+    index = Index(("file", *more, *INDEX_COLUMNS))
     written, missing = 0, dict.fromkeys(ids)
     for row, mesh in _rows(source, ids):
         name = names.of(row["instance_id"])
         missing.pop(row["instance_id"], None)
         try:
-            path, *notes = _write_mesh(target, name, row, mesh, file_format, source.s3_endpoint)
+            path, *notes = _write_mesh(sink, name, row, mesh, file_format, source.s3_endpoint)
         except InstanceError as error:
             problems.append(f"{row['instance_id']}: {error.message}")
             continue
@@ -108,12 +143,15 @@ def write_meshes(
         files = [path]
         if with_coarse:
             try:
-                files += _write_coarse(target, f"{name}.coarse", row, file_format, source.s3_endpoint)
+                files += _write_coarse(sink, f"{name}.coarse", row, file_format, source.s3_endpoint)
             except InstanceError as error:
                 problems.append(f"{row['instance_id']}: {error.message}")
                 files.append("")
-        sheet.writerow([*files, *("" if row[column] is None else row[column] for column in INDEX_COLUMNS)])
-    target.write(INDEX, index.getvalue().encode("utf-8", "surrogatepass"))
+        shard = [] if shard_bytes is None else [sink.place]
+        sink.finish(row, name)
+        index.add(*files, *shard, *(row[column] for column in INDEX_COLUMNS))
+    sink.close()
+    index.write(target, index_format)
     return written, problems + (_why_missing(source, list(missing)) if missing else [])
 
 
@@ -142,9 +180,10 @@ def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any
     from refine_batch.results.live import live_rows
     from refine_batch.results.rows import mesh_of
 
-    columns = [*INDEX_COLUMNS, "mesh_uri", "vertices", "faces"]
+    small_columns = [*INDEX_COLUMNS, *CAMERA_COLUMNS, "mesh_uri"]
+    columns = [*small_columns, "vertices", "faces"]
     for batch in live_rows(source, columns, filter=pc.field("status") != "failed", ids=ids or None):
-        small = batch.select([*INDEX_COLUMNS, "mesh_uri"]).to_pylist()
+        small = batch.select(small_columns).to_pylist()
         for i, row in enumerate(small):
             mesh = mesh_of(batch, i)
             if mesh is not None:
@@ -152,7 +191,7 @@ def _rows(source: Storage, ids: tuple[str, ...]) -> Iterator[tuple[dict[str, Any
 
 
 def _write_mesh(
-    target: Storage,
+    target: Sink,
     name: str,
     row: dict[str, Any],
     mesh: Mesh,
@@ -171,7 +210,7 @@ def _write_mesh(
 
 
 def _write_coarse(
-    target: Storage,
+    target: Sink,
     name: str,
     row: dict[str, Any],
     file_format: MeshFormat | Literal["source"],

@@ -13,15 +13,22 @@ MARK = "~"
 
 
 class FileNames:
-    """Names without suffix, unique also where the file system does not tell upper from lower case."""
+    """Names without suffix, unique also where the file system does not tell upper from lower case; with `dots` or
+    without any."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dots: bool = True) -> None:
+        self._dots = dots
         self._taken: dict[str, str] = {}
 
     def of(self, instance_id: str) -> str:
         """The name of an instance; the same each time it is asked for."""
         name = instance_id
-        if not SAFE.fullmatch(name) or RESERVED.fullmatch(name) or name.endswith((".", ".coarse")):
+        if (
+            not SAFE.fullmatch(name)
+            or RESERVED.fullmatch(name)
+            or name.endswith((".", ".coarse"))
+            or ("." in name and not self._dots)
+        ):
             name = hashed(instance_id)
         if self._taken.setdefault(name.lower(), instance_id) != instance_id:
             name = hashed(instance_id)

@@ -9,14 +9,14 @@ import numpy as np
 from refine_batch.errors import ErrorKind, InstanceError
 
 if TYPE_CHECKING:
-    from refine_batch.io.storage import Storage
+    from refine_batch.cli.export_sinks import Sink
     from refine_batch.mesh import Mesh
 
 # Of the extent: what rounding makes of the positions of a mesh that came back as it was.
 _SAME = 1e-4
 
 
-def write_source(target: Storage, name: str, row: dict[str, Any], mesh: Mesh, s3_endpoint: str | None) -> list[str]:
+def write_source(target: Sink, name: str, row: dict[str, Any], mesh: Mesh, s3_endpoint: str | None) -> list[str]:
     """Write the file; its path, then sentences about what lies beside its source and could not be copied.
 
     A file that others have to lie beside (buffers, materials, textures) gets a folder of its own, called `name`.

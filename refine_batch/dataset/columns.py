@@ -21,6 +21,8 @@ LISTS = ("intrinsics", "extrinsics")
 URIS = (
     "mesh_uri", "image_uri", "mask_uri", "ground_truth_uri", "ignore_uri", "depth_uri", "normals_uri", "views_uri",
 )  # fmt: skip
+# In whose place a Parquet file may hold the bytes themselves: `mesh_bytes` for `mesh_uri`, and so on.
+BYTES_OF = tuple(name for name in URIS if name != "views_uri")
 # Further views, as the JSON text of a list of objects, however the manifest wrote them.
 VIEWS = "views"
 # What tells a file of results, which has these columns too, from a manifest.
@@ -62,6 +64,8 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def _hint(missing: Sequence[str], unknown: Sequence[str], names: Sequence[str]) -> str:
+    if (bytes_of := missing[0].removesuffix("_uri") + "_bytes") in names and missing[0] in BYTES_OF:
+        return f"; {bytes_of} needs Parquet, and a column of bytes there"
     if len(names) == 1 and re.search(r"[;\t|]", names[0]):
         return f", only {names[0]!r}: its fields must be separated by commas"
     by_shape = {re.sub(r"[\W_]", "", n).lower(): n for n in unknown}

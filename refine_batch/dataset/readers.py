@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from refine_batch.dataset.cells import Cells, bytes_of_uris
 from refine_batch.dataset.columns import (
+    BYTES_OF,
     LISTS,
     MANIFEST_SCHEMA,
     NUMBERS,
@@ -66,7 +68,8 @@ class ParquetReader:
     @property
     def columns(self) -> tuple[str, ...]:
         with self._opened(*self.files[0]) as file:
-            return tuple(file.schema_arrow.names)
+            read_in_place = {column.name for column in bytes_of_uris(file.schema_arrow, BYTES_OF).values()}
+            return tuple(name for name in file.schema_arrow.names if name not in read_in_place)
 
     def check(self) -> None:
         """Columns and types of every file, from the footers."""
@@ -86,10 +89,15 @@ class ParquetReader:
         for path, size in self.files:
             where = redact_uri(self.storage.path_of(path))
             with self._opened(path, size) as file:
-                present = [n for n in columns if n in file.schema_arrow.names]
-                rows = file.iter_batches(BATCH_ROWS, columns=present)
+                wanted = [n for n in BYTES_OF if n in columns]
+                cells = Cells(file, self.storage.path_of(path), bytes_of_uris(file.schema_arrow, wanted))
+                present = [*(n for n in columns if n in file.schema_arrow.names), *cells.paths]
+                # Not of nothing, whose batches would have no rows.
+                rows = file.iter_batches(BATCH_ROWS, columns=present or ["instance_id"])
+                begun = row
                 while (batch := _next(rows, where)) is not None:
-                    yield _conformed(batch, columns, row, where)
+                    whole = cells.put_in(batch, row - begun)
+                    yield _conformed(whole, columns, row, where)
                     row += batch.num_rows
 
     @contextlib.contextmanager
@@ -102,11 +110,16 @@ class ParquetReader:
             except _DAMAGE as error:
                 raise _damaged(error, where) from error
             schema = file.schema_arrow
-            check_names(schema.names, where)
+            check_names([*schema.names, *_in_place_of(schema)], where)
             for field in schema:
                 if field.name in MANIFEST_SCHEMA.names:
                     check_type(field.name, field.type, where)
             yield file
+
+
+def _in_place_of(schema: pa.Schema) -> list[str]:
+    """Columns of URIs that the file does without, since it has their bytes."""
+    return [uri for uri in bytes_of_uris(schema, BYTES_OF) if uri not in schema.names]
 
 
 def _next(batches: Iterator[pa.RecordBatch], where: str) -> pa.RecordBatch | None:

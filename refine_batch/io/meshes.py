@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import posixpath
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ Reader = Callable[[bytes, int, Sibling | None], Geometry]
 MAX_MESH_BYTES = 512 * 1024 * 1024
 # Ten times what any single-view method makes; beyond it a refinement would take hours and gigabytes.
 MAX_FACES = 2_000_000
+
+_HEAD = 1 << 16
+_OBJ_LINE = re.compile(rb"^v[ \t]+[-+.\d]", re.MULTILINE)
 
 _READERS: dict[SourceFormat, Reader] = {
     "obj": read_obj,
@@ -129,7 +133,7 @@ def named_errors(uri: str) -> Iterator[None]:
 
 
 def mesh_format(data: bytes, uri: str) -> SourceFormat | None:
-    """The format's name by content where that can be told, else by extension; None for neither."""
+    """The format's name by content where that can be told for certain, else by extension; None for neither."""
     if data[:4] == GLB_MAGIC:
         return "glb"
     if looks_like_ply(data):
@@ -141,7 +145,16 @@ def mesh_format(data: bytes, uri: str) -> SourceFormat | None:
     extension = posixpath.splitext(name)[1][1:].lower()
     if extension in ("glb", "gltf") and looks_like_gltf(data):
         return "gltf"
-    return cast(SourceFormat, extension) if extension in _READERS else None
+    return cast(SourceFormat, extension) if extension in _READERS else _by_content(data)
+
+
+def _by_content(data: bytes) -> SourceFormat | None:
+    """Of bytes without a name, where what they begin with, or how many they are, tells."""
+    if _OBJ_LINE.search(data[:_HEAD]) and b"\nf " in data:
+        return "obj"
+    text = data[:_HEAD].lstrip().startswith(b"solid") and b"facet" in data[:_HEAD]
+    counted = len(data) > 84 and len(data) == 84 + 50 * int.from_bytes(data[80:84], "little")
+    return "stl" if text or counted else None
 
 
 def _checked(vertices: np.ndarray, faces: np.ndarray, uri: str) -> Mesh:

@@ -94,7 +94,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         values[f"{figure}_after"] = _finite(getattr(refined.after, figure))
     values["content"] = refined.content
     values |= {f"loss_{name}": _finite(value) for name, value in refined.losses.items() if name in LOSSES}
-    others = [(name, _finite(value)) for name, value in refined.losses.items() if name not in LOSSES]
+    others = [{"name": n, "value": _finite(value)} for n, value in refined.losses.items() if n not in LOSSES]
     return values | {"other_losses": others or None}
 
 
@@ -160,7 +160,8 @@ def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     columns = []
     for field in RESULT_SCHEMA:
         values = [row.get(field.name) for row in rows]
-        if pa.types.is_list(field.type) and not pa.types.is_string(field.type.value_type):
+        inner = field.type.value_type if pa.types.is_list(field.type) else None
+        if inner is not None and not (pa.types.is_string(inner) or pa.types.is_struct(inner)):
             columns.append(_lists(field, values))
         else:
             columns.append(pa.array(values, field.type))

@@ -9,7 +9,7 @@ import pyarrow as pa
 from refine_batch.dataset.columns import RESULTS_MARK
 
 # Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _VERSION_KEY = RESULTS_MARK
 
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview", "iou_2d_views")
@@ -38,6 +38,10 @@ _FIGURE_UNITS = {
 def _field(name: str, dtype: pa.DataType, description: str, unit: str | None = None, nullable: bool = True) -> pa.Field:
     metadata = {"description": description} | ({"unit": unit} if unit else {})
     return pa.field(name, dtype, nullable=nullable, metadata=metadata)
+
+
+# Not a map, which few readers of Parquet know.
+_NAMED = pa.struct([("name", pa.string()), ("value", pa.float64())])
 
 
 def _list(values: pa.DataType, size: int = -1) -> pa.DataType:
@@ -107,7 +111,7 @@ def _fields() -> list[pa.Field]:
         ),
         _field("loss_total", real, "sum of the weighted losses at the returned iterate", "1"),
         *(_field(f"loss_{name}", real, f"{name} loss, weighted, at the returned iterate", "1") for name in LOSSES),
-        _field("other_losses", pa.map_(text, real), "weighted losses of a method that has others than these", "1"),
+        _field("other_losses", _list(_NAMED), "weighted losses of a method that has others than these", "1"),
         _field("symmetry_confidence", _list(pa.float32()), "per vertex, in (0, 1); null where there is none", "1"),
         _field("loss_curve", _list(pa.float32()), "loss_total over the steps, sampled", "1"),
         _field("vertices", _list(_list(pa.float32(), 3)), "refined positions (V, 3), y up", "object units"),

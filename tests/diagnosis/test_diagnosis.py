@@ -181,7 +181,7 @@ def test_orthographic_pictures_are_named(samples, form):
         changed.append(replace(sample, rgb=rgb, mask=mask, written=written))
     first = diagnose(changed).changes[0]
     assert first.mistake.name == "projection"
-    assert first.iou > 0.98
+    assert first.iou > 0.94
 
 
 def test_rows_without_cameras_have_no_say(dataset, samples):

@@ -27,7 +27,7 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, reque
 
     trial.conduct.set(pace=0.0)
     resumed = processes.start(trial.command("--json"))
-    text, log = resumed.communicate(timeout=120)
+    text, log = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, log
     record = json.loads(text)
     assert record["skipped"] == len(committed)
@@ -35,7 +35,7 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, reque
     trial.check(repeated=2 * BATCH)
 
     third = processes.start(trial.command())
-    text = third.communicate(timeout=60)[0]
+    text = third.communicate(timeout=200)[0]
     assert third.returncode == 0
     assert f"already holds all {len(trial.ids)} rows" in text
     assert [record["outcome"] for record in trial.records()] == ["running", "finished", "finished"]
@@ -47,7 +47,7 @@ def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(trial, pro
     process = processes.start(trial.command())
     trial.wait_for_rows(1)
     process.send_signal(number)
-    text, log = process.communicate(timeout=60)
+    text, log = process.communicate(timeout=200)
     assert process.returncode == 1, log
     assert "the same command goes on from here" in text
     assert "Traceback" not in text + log
@@ -65,7 +65,7 @@ def test_grace_runs_out(trial, processes):
     process = processes.start(trial.command("--grace-period", "0.5", "--batch-size", "8", "--actors", "1"))
     trial.wait_for_batches(1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=100)
+    process.communicate(timeout=200)
     assert process.returncode == 1
     [record] = trial.records()
     assert (record["outcome"], record["exit_status"]) == ("stopped", 1)
@@ -76,7 +76,7 @@ def test_grace_runs_out(trial, processes):
 
 def test_standard_output_is_the_record_alone(trial, processes):
     process = processes.start(trial.command("--json", "--limit", "4"))
-    text, log = process.communicate(timeout=60)
+    text, log = process.communicate(timeout=200)
     assert process.returncode == 0
     assert json.loads(text)["counts"]["refined"] == 4
     assert any("4/4 rows" in line for line in log.splitlines())
@@ -91,7 +91,7 @@ def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(make_trial
     try:
         trial.wait_for_rows(1)
         os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=100)
+        process.communicate(timeout=200)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

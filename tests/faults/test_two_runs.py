@@ -16,13 +16,13 @@ def test_the_second_refuses_and_the_first_goes_on(trial, processes):
     first = processes.start(trial.command())
     trial.wait_for_batches(1)
     second = processes.start(trial.command())
-    _, log = second.communicate(timeout=100)
+    _, log = second.communicate(timeout=200)
     assert second.returncode == 2, log
     [running] = trial.records()
     assert running["run_id"] in log, "it says which run holds the output"
     assert "Traceback" not in log
     trial.conduct.set(pace=0.0)
-    text, log = first.communicate(timeout=100)
+    text, log = first.communicate(timeout=200)
     assert first.returncode == 0, text + log
     trial.check()
     assert len(trial.records()) == 1
@@ -39,7 +39,7 @@ def test_a_killed_run_of_this_machine_keeps_nobody_away(trial, processes):
     trial.output.write("lock.json", json.dumps(lock | {"heartbeat_at": time.time() + lock["ttl"] - 5}).encode())
     trial.conduct.set(pace=0.0)
     second = processes.start(trial.command())
-    text, log = second.communicate(timeout=100)
+    text, log = second.communicate(timeout=200)
     assert second.returncode == 0, text + log
     # Its two actors may each have stored what they had in hand after the second run had looked.
     trial.check(repeated=4, superseded=4)
@@ -55,7 +55,7 @@ def test_a_run_that_slept_past_its_lock_stops_when_it_wakes(trial, processes):
     deadline = time.monotonic() + 200
     while True:
         second = processes.start(trial.command())
-        text, log = second.communicate(timeout=150)
+        text, log = second.communicate(timeout=200)
         if second.returncode != 2:
             break
         assert "is in use by" in log
@@ -63,7 +63,7 @@ def test_a_run_that_slept_past_its_lock_stops_when_it_wakes(trial, processes):
         time.sleep(5)
     assert second.returncode == 0, text + log
     sleeper.send_signal(signal.SIGCONT)
-    text, log = sleeper.communicate(timeout=100)
+    text, log = sleeper.communicate(timeout=200)
     assert sleeper.returncode == 1, text + log
     assert "this run stops" in text
     trial.check(repeated=4, superseded=4)

@@ -403,6 +403,7 @@ def test_figures_are_plain_floats_and_repeat():
 
 
 def test_before_and_after_of_a_usual_mesh_take_little_time():
+    """A bound on what grows too fast with a mesh, far above what any machine takes otherwise."""
     truth, coarse = sphere(), sphere(0.9, subdivisions=4)
     mask = np.ones((224, 224), dtype=bool)
     Evaluator(mask, truth).measure(coarse, Camera(0, 0, 3))  # compiles kernels on a fresh machine
@@ -410,4 +411,4 @@ def test_before_and_after_of_a_usual_mesh_take_little_time():
     evaluator = Evaluator(mask, truth)
     evaluator.measure(coarse, Camera(0, 0, 3))
     evaluator.measure(truth, Camera(0, 0, 3))
-    assert time.process_time() - start < 3.0  # 0.6 s where nothing else runs
+    assert time.process_time() - start < 10.0  # 0.6 s where nothing else runs

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiny_dataset import write_manifest
@@ -22,24 +23,27 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_a_head_that_stays_silent_is_lost_and_one_that_comes_back_is_not(monkeypatch):
-    monkeypatch.setattr(watch, "LOOK_EVERY", 0.01)
-    monkeypatch.setenv(watch.RAYS_SETTING, "2")
+    now = [0.0]
+    monkeypatch.setattr(watch, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setenv(watch.RAYS_SETTING, "100")
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     watched = Watch(False, f"127.0.0.1:{port}")
-    watched.check()
+
+    def check_after(seconds: float) -> None:
+        now[0] += seconds
+        watched.check()
+
+    check_after(0)
     listener.close()
     for _ in range(3):
-        time.sleep(0.02)
-        watched.check()
+        check_after(30)
     with socket.create_server(("127.0.0.1", port)):
-        time.sleep(1.6)
-        watched.check()
-    time.sleep(0.02)
-    watched.check()
-    time.sleep(1.6)
+        check_after(30)
+    check_after(30)
+    check_after(74)
     with pytest.raises(ClusterLostError, match=rf"127.0.0.1:{port} was lost.*the same command goes on from here"):
-        watched.check()
+        check_after(2)
 
 
 def test_errors_are_told_from_losses():
@@ -70,7 +74,7 @@ def test_a_run_that_loses_its_own_ray_says_so_last(tmp_path, daemon):
             pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if watch._name(pid, run.pid) == daemon
         ]
         os.kill(pid, signal.SIGKILL)
-        text = run.communicate(timeout=50)[0]
+        text = run.communicate(timeout=200)[0]
     finally:
         run.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -101,7 +101,7 @@ def test_worse_is_less_for_some_figures_and_more_for_others(figure, then, now, w
     assert relative_worsening(figure, then, now) == pytest.approx(worse)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     rows=st.lists(
         st.tuples(st.sampled_from("abcdef"), st.integers(0, 200), st.sampled_from("xy"), st.booleans()),

@@ -82,7 +82,7 @@ def in_view(browser, element):
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
 
 
-def painted(browser, canvas, *, unlike=None, seconds=30):
+def painted(browser, canvas, *, unlike=None, seconds=100):
     """[share of painted pixels, what they look like], once there are some and they differ from `unlike`."""
     end = time.monotonic() + seconds
     while True:
@@ -133,7 +133,7 @@ def test_the_keyboard_turns_and_goes_home(opened):
         opened.switch_to.active_element.send_keys(key)
         assert all(painted(opened, c, unlike=w) != w for c, w in zip((first, *others), was, strict=True))
     opened.switch_to.active_element.send_keys(keys.HOME)
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while [opened.execute_script(PAINTED, c) for c in (first, *others)] != home and time.monotonic() < end:
         time.sleep(0.1)
     assert [opened.execute_script(PAINTED, c) for c in (first, *others)] == home

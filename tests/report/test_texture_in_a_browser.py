@@ -34,7 +34,7 @@ def test_the_views_are_in_the_textures_colours(browser, tmp_path):
         canvases = card.find_elements("css selector", "canvas")
         in_view(browser, canvases[0])
         for canvas in canvases:
-            (left, right), end = ([0, 0, 0], [0, 0, 0]), time.monotonic() + 30
+            (left, right), end = ([0, 0, 0], [0, 0, 0]), time.monotonic() + 100
             while not (left[0] > 1.5 * left[1] and right[1] > 1.5 * right[0]) and time.monotonic() < end:
                 painted(browser, canvas)
                 left, right = browser.execute_script(HALVES, canvas)

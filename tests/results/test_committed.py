@@ -61,7 +61,9 @@ parts = st.lists(st.tuples(names, st.sampled_from("12"), statuses), max_size=4, 
     st.lists(st.tuples(names, st.sampled_from("12")), min_size=1, unique_by=lambda t: t[0]),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_the_anti_join_is_that_of_dictionaries(tmp_path_factory, done, manifest, retry):
     storage = Storage(str(tmp_path_factory.mktemp("join")))
     truth = {}

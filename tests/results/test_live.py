@@ -65,7 +65,9 @@ history = st.lists(
 
 
 @given(history)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_any_history_has_one_truth_per_instance(tmp_path_factory, history):
     storage = Storage(str(tmp_path_factory.mktemp("history")))
     newest = {}

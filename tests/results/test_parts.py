@@ -53,8 +53,21 @@ def test_column_pruning_and_older_files(storage):
     assert read_part(storage, part).schema.equals(RESULT_SCHEMA)
 
 
+def test_maps_of_losses_as_the_first_version_wrote_them(storage):
+    table = table_of([result("a", 1), result("b", 2)])
+    maps = pa.array([[("volume", 0.5)], None], pa.map_(pa.string(), pa.float64()))
+    old = table.set_column(table.schema.get_field_index("other_losses"), "other_losses", maps)
+    sink = io.BytesIO()
+    pq.write_table(old.replace_schema_metadata({b"refine_batch.schema_version": b"1"}), sink)
+    storage.write("results/part-old.parquet", sink.getvalue())
+    (part,) = list_parts(storage)
+    read = read_part(storage, part)
+    assert read.schema.equals(RESULT_SCHEMA)
+    assert read.column("other_losses").to_pylist() == [[{"name": "volume", "value": 0.5}], None]
+
+
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=3), st.none() | st.integers(0, 10**6))
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_damaged_part_is_named_whatever_the_damage(tmp_path_factory, changes, length):
     """Some bytes are others, or the end is missing: it is read, or it is an error that says which file it is."""
     storage = Storage(str(tmp_path_factory.mktemp("damaged")))
@@ -87,10 +100,10 @@ def test_text_that_is_none_is_damage(storage):
 
 def test_a_newer_schema_is_refused(storage):
     sink = io.BytesIO()
-    metadata = {b"refine_batch.schema_version": b"2"}
+    metadata = {b"refine_batch.schema_version": b"3"}
     pq.write_table(table_of([result("a")]).replace_schema_metadata(metadata), sink)
     storage.write("results/part-new.parquet", sink.getvalue())
-    with pytest.raises(UsageError, match="schema version 2"):
+    with pytest.raises(UsageError, match="schema version 3"):
         read_part(storage, "results/part-new.parquet")
 
 
@@ -131,14 +144,14 @@ def test_duckdb_reads_it_as_it_stands(output):
         assert [list(f) for f in faces] == [[0, 1, 2]]
         footers = f"parquet_kv_metadata('{output.path_of('results/*.parquet')}')"
         version = "SELECT DISTINCT decode(value) FROM {} WHERE decode(key) = 'refine_batch.schema_version'"
-        assert db.execute(version.format(footers)).fetchall() == [("1",)]
+        assert db.execute(version.format(footers)).fetchall() == [("2",)]
 
 
 def test_pyarrow_reads_it_as_it_stands(output):
     table = pq.read_table(output.path_of("results"))
     assert table.num_rows == 4
     assert table.schema.equals(RESULT_SCHEMA)
-    assert ds.dataset(output.path_of("results")).schema.metadata[b"refine_batch.schema_version"] == b"1"
+    assert ds.dataset(output.path_of("results")).schema.metadata[b"refine_batch.schema_version"] == b"2"
 
 
 def test_heavy_rows_are_cut_into_row_groups(storage, monkeypatch):

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from refine_batch.dataset.cells import bytes_column, filled
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.dataset.layouts.paths import file_names
@@ -79,7 +79,7 @@ class HuggingfaceLayout:
     def _records(self, file: str, parquet: pq.ParquetFile) -> Iterator[Record | LeftOut]:
         schema = parquet.schema_arrow
         key = next((name for name in _IDS if name in schema.names), None)
-        parts = {part: found for part in _PARTS if (found := _bytes_column(schema, part)) is not None}
+        parts = {part: found for part in _PARTS if (found := bytes_column(schema, f"{part}_bytes", part))}
         missing = [part for part in ("mesh", "image") if part not in parts]
         if key is None or missing:
             what = f"no column of bytes called {missing[0]}" if missing else f"none of the columns {', '.join(_IDS)}"
@@ -91,7 +91,7 @@ class HuggingfaceLayout:
         uri = self._storage.path_of(file)
         for group in range(parquet.num_row_groups):
             table = parquet.read_row_group(group, columns=list(dict.fromkeys(wanted)))
-            there = {part: _filled(parquet, group, column.bytes) for part, column in parts.items()}
+            there = {part: filled(parquet, group, column.bytes) for part, column in parts.items()}
             for row, values in enumerate(table.to_pylist()):
                 name = values[key]
                 if name is None or not str(name).strip():
@@ -99,46 +99,8 @@ class HuggingfaceLayout:
                     continue
                 uris = {}
                 for part, column in parts.items():
-                    filled = there[part]
-                    if filled is None or filled[row]:
+                    known = there[part]
+                    if known is None or known[row]:
                         path = (values.get(column.name) or {}).get("path") if part in paths else None
                         uris[part] = cell_uri(group, row, uri, column.bytes, path or "")
                 yield Record(str(name), values, uris)
-
-
-@dataclass(frozen=True)
-class _Column:
-    """Where bytes are: the column's name, the leaf that holds them, and that of their path, if there is one."""
-
-    name: str
-    bytes: str
-    path: str
-
-
-def _bytes_column(schema: pa.Schema, part: str) -> _Column | None:
-    for name in (f"{part}_bytes", part):
-        if name in schema.names:
-            dtype = schema.field(name).type
-            if _is_bytes(dtype):
-                return _Column(name, name, "")
-            inside = pa.types.is_struct(dtype) and dtype.get_field_index("bytes") >= 0
-            if inside and _is_bytes(dtype.field("bytes").type):
-                return _Column(name, f"{name}.bytes", f"{name}.path" if dtype.get_field_index("path") >= 0 else "")
-    return None
-
-
-def _filled(parquet: pq.ParquetFile, group: int, leaf: str) -> list[bool] | None:
-    """Whether each cell of a column holds bytes; None where all do. Read only where the footer does not tell."""
-    chunks = parquet.metadata.row_group(group)
-    [chunk] = [c for i in range(chunks.num_columns) if (c := chunks.column(i)).path_in_schema == leaf]
-    statistics = chunk.statistics
-    nulls = statistics.null_count if statistics is not None and statistics.has_null_count else None
-    if nulls in (0, chunks.num_rows):
-        return None if nulls == 0 else [False] * chunks.num_rows
-    name, _, inner = leaf.partition(".")
-    column = parquet.read_row_group(group, columns=[leaf]).column(name).combine_chunks()
-    return pc.is_valid(pc.struct_field(column, inner) if inner else column).to_pylist()
-
-
-def _is_bytes(dtype: pa.DataType) -> bool:
-    return pa.types.is_binary(dtype) or pa.types.is_large_binary(dtype)
