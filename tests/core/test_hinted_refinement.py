@@ -237,7 +237,7 @@ def test_the_guard_keeps_a_mesh_that_agrees_less_with_its_hint():
 
 def test_the_guard_keeps_a_mesh_that_hints_ask_far_away(monkeypatch):
     true = sphere()
-    flat = flattened(true, 0.8)
+    flat = flattened(true, 0.65)
     subject = prepared("told", flat, view(true, normals=truly_seen(true)[1]))
     output = MethodOutput(true.vertices, cameras=(CAMERA,))
     assert choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0).share == 1.0
