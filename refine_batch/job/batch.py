@@ -145,7 +145,9 @@ class Report:
     seconds
         Sum of the rows' own.
     stages
-        Seconds that each stage of the actor took for the batch.
+        Seconds that each stage took for its rows, all together.
+    device
+        Seconds for which the actor's device was busy, and idle, since its last report.
     put_off
         Rows that are not in storage because what they failed of may pass.
     """
@@ -156,6 +158,7 @@ class Report:
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
     put_off: tuple[RowOutcome, ...] = ()
+    device: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(
@@ -163,6 +166,7 @@ class Report:
         outcomes: Iterable[RowOutcome],
         stages: Mapping[str, float] | None = None,
         put_off: Iterable[RowOutcome] = (),
+        device: tuple[float, float] = (0.0, 0.0),
     ) -> Report:
         outcomes = list(outcomes)
         sums: dict[str, list[float]] = {}
@@ -179,6 +183,7 @@ class Report:
             seconds=sum(outcome.seconds for outcome in outcomes),
             stages=stages or {},
             put_off=tuple(put_off),
+            device=device,
         )
 
     @property

@@ -158,6 +158,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def unexpected(error: Exception) -> InstanceError:
     """What nobody foresaw, as an instance's fault."""
+    if out_of_memory(error):
+        return InstanceError(ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": "))
     return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
 
 

@@ -15,7 +15,7 @@ from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.views import without_credentials
 from refine_batch.errors import ErrorKind
 from refine_batch.io.uri import redact, redact_uri
-from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA
+from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA, STAGES
 from refine_batch.results.transient import runs_failed
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "preparation": refined.preparation,
         "steps": refined.steps,
         "seconds": _finite(refined.seconds),
+        **{f"seconds_{name}": _finite(refined.stages.get(name)) for name in STAGES},
         "device": refined.device,
         "loss_total": _finite(refined.loss_total),
         "loss_curve": refined.loss_curve,

@@ -306,3 +306,15 @@ def test_validate_says_once_that_ids_are_whole_numbers(tmp_path):
     row = {"instance_id": 7, "mesh_uri": "m.obj", "image_uri": "i.png", "azimuth": 1, "elevation": 2, "distance": 3}
     (tmp_path / "m.jsonl").write_text(json.dumps(row))
     assert invoke("validate", tmp_path / "m.jsonl").output.count("taken as their decimal text") == 1
+
+
+def test_status_says_where_the_time_of_the_last_run_went():
+    from refine_batch.cli.status import _time_spent
+    from refine_batch.results.run_record import RunRecord
+
+    record = RunRecord(run_id="r", started_at=datetime.now(UTC), counts={"refined": 3, "failed": 1})
+    assert _time_spent(record) == ""
+    record.totals = {"seconds": 9.0, "seconds_load": 2.0, "seconds_optimise": 8.0}
+    assert _time_spent(record) == "where its time went, seconds an instance: load 0.5, optimise 2"
+    record.totals |= {"device_busy": 3.0, "device_idle": 1.0}
+    assert _time_spent(record).endswith("optimise 2; devices busy 75% of the time")
