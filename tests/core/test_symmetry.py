@@ -100,14 +100,17 @@ def bent_chair() -> Mesh:
 def test_the_plane_through_the_objects_own_origin_is_taken_where_the_mesh_bears_it_out():
     """It is the object's, without the coarse mesh's errors; and it stays where it is."""
     own = find_plane(bent_chair(), origin=(0.1, -0.2, -0.0125))
-    assert own.axis == "z" and own.offset == pytest.approx(-0.0125) and not own.free
+    assert own.axis == "z"
+    assert own.offset == pytest.approx(-0.0125)
+    assert not own.free
     assert own.trust > 0.9
 
 
 @pytest.mark.parametrize("origin", [(0.0, 0.0, 0.0), (0.1, -0.2, -0.2)])
 def test_an_origin_that_is_but_the_middle_of_the_box_or_far_from_any_plane_is_none(origin):
     own, found = find_plane(bent_chair(), origin=origin), find_plane(bent_chair())
-    assert own == found and own.free
+    assert own == found
+    assert own.free
 
 
 def test_what_is_not_symmetric_is_hardly_believed():
