@@ -79,8 +79,8 @@ def refine(
         share = (time.perf_counter() - begun) / len(group)
         for n, result in zip(group, done, strict=True):
             place = places[n]
-            result = replace(result, seconds=seconds[place] + share, device=str(where), notes=instances[place].notes)
-            results[place] = result
+            notes = (*instances[place].notes, *result.notes)
+            results[place] = replace(result, seconds=seconds[place] + share, device=str(where), notes=notes)
     return [result for result in results if result is not None]
 
 
