@@ -38,7 +38,8 @@ def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
     if output is None:
         cameras = verdict.cameras or starts
         [held] = ruler.measure([working.source], cameras)
-        return _returned(prepared, ruler, working.source, cameras[0], held, held, given, reason=verdict.reason)
+        kept = _returned(prepared, ruler, working.source, cameras[0], held, held, given, reason=verdict.reason)
+        return replace(kept, doubtful=verdict.doubtful)
     cameras = output.cameras or starts
     camera = cameras[0]
     chosen = Choice(1.0)
