@@ -128,7 +128,7 @@ def doubts(record: RunRecord) -> str | None:
         return None
     return (
         f"{doubtful} of {done} meshes hardly meet their masks: are the cameras in the convention that the manifest is "
-        f"documented with? Look with: refine-batch validate {record.manifest} --preview"
+        f"documented with? Look with: refine-batch validate {record.manifest} --preview page.html"
     )
 
 

@@ -336,4 +336,4 @@ def test_many_meshes_that_hardly_meet_their_masks_are_told_in_one_line(doubtful,
         assert said[0].startswith(
             f"{doubtful} of 400 meshes hardly meet their masks: are the cameras in the convention"
         )
-        assert said[0].endswith("refine-batch validate m.csv --preview")
+        assert said[0].endswith("refine-batch validate m.csv --preview page.html")
