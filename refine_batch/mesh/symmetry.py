@@ -9,7 +9,7 @@ import numpy as np
 
 from refine_batch.mesh.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
-from refine_batch.mesh.plane import SymmetryPlane
+from refine_batch.mesh.plane import AXES, SymmetryPlane
 from refine_batch.mesh.sampling import has_area, sample_surface
 from refine_batch.mesh.surface import Surface
 
@@ -20,6 +20,13 @@ LEAST_TRUST = 0.02
 # How much farther from its mirror image a mesh may be in an axis' plane than in an oblique one, and in z's than in x's,
 # for that to be taken: people put objects upright along the axes, z across.
 AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
+# The plane through the file's own origin across one of its axes is that in which an object was made: it is taken
+# where the mesh is at most so far from its mirror image in it, in extents, and at most so many times as far as in the
+# best plane, and believed by half where it is as far as that. The coarse mesh's own best plane has its errors in it.
+OWN_LIMIT, OWN_MARGIN, OWN_HALF_BELIEVED = 0.05, 3.0, 0.045
+# An origin nearer than this, in extents, to the middle of the mesh's box, or to its mean point, was put there when the
+# mesh was made, errors and all, and tells nothing of the object.
+CENTRED = 0.004
 # Added before they are compared: of two planes in which a mesh is its own mirror image, neither is the better one for
 # the rounding of single numbers.
 ALIKE = 1e-3
@@ -33,16 +40,19 @@ _ON_SURFACE = 1e-5
 _REACH = 0.03
 
 
-def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
+def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None) -> SymmetryPlane | None:
     """The upright plane in which the mesh is most nearly its own mirror image, with how far it is to be believed.
 
     Any upright plane, wherever it stands: directions are tried all round, the best of them fitted to the distances of
-    mirrored points. An axis' plane is taken where an oblique one is hardly better; z's, the usual one, before x's.
+    mirrored points. An axis' plane is taken where an oblique one is hardly better; z's, the usual one, before x's; and
+    before all of them the one through the object's own origin, where the mesh bears that out.
 
     Parameters
     ----------
     mesh
-        About the origin, its largest extent 1, y up.
+        Its box about (0, 0, 0), its largest extent 1, y up.
+    origin
+        Where the origin of the object's own coordinates is; None: nobody knows.
 
     Returns
     -------
@@ -55,6 +65,11 @@ def find_plane(mesh: Mesh, seed: int = 0) -> SymmetryPlane | None:
     found = mirror.searched()
     fitted = [mirror.fitted(plane) for _, plane in found[:_STARTS]]
     best = min(fitted, key=lambda one: one[0])
+    if origin is not None:
+        own = mirror.own_plane(origin)
+        if own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best[0] + ALIKE)):
+            trust = 1.0 / (1.0 + (own[0] / OWN_HALF_BELIEVED) ** 12)
+            return SymmetryPlane(own[1].normal, own[1].offset, trust)
     z, x = (mirror.fitted(next(p for _, p in found if p.axis == axis), turn=False) for axis in ("z", "x"))
     across = z if z[0] + ALIKE <= Z_MARGIN * (x[0] + ALIKE) else x
     if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
@@ -86,6 +101,20 @@ class Mirror:
     def asymmetry(self, plane: SymmetryPlane) -> float:
         """Root mean square distance from the mirrored surface to the surface, in the mesh's units."""
         return _root_mean(self._held([plane], self._points))[0]
+
+    def own_plane(self, origin: Sequence[float]) -> tuple[float, SymmetryPlane] | None:
+        """The better of the planes across z and x through this point, with its asymmetry; None where that point is but
+        the middle of the mesh."""
+        middles = np.stack([np.zeros(3), self._points.mean(axis=0), self._vertices.mean(axis=0)])
+        planes = []
+        for axis in ("z", "x"):
+            normal = np.asarray(AXES[axis])
+            offset = float(np.dot(normal, origin))
+            if np.abs(middles @ normal - offset).min() > CENTRED:
+                planes.append(SymmetryPlane(AXES[axis], offset))
+        found = [(self.asymmetry(plane), plane) for plane in planes]
+        # x's must be the better one by far.
+        return min(found, key=lambda one: (one[0] + ALIKE) / (Z_MARGIN if one[1].axis == "z" else 1.0), default=None)
 
     def searched(self) -> list[tuple[float, SymmetryPlane]]:
         """Upright planes all round, through the middle of the box in each direction and through the mean point, with

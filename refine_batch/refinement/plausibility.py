@@ -35,7 +35,7 @@ ALREADY_GOOD = 0.0067
 EXPLAINED = 0.0045
 # 2D IoU below which neither holds: the outlines of what is thin lie near each other wherever it is. The least of true
 # shapes was 0.934, of 78 with exact and with wrong cameras.
-ALIKE = 0.9
+ALIKE = 0.8
 # 2D IoU below which mesh and mask have nothing to do with each other: of coarse meshes with cameras off by 5° and a
 # tenth the least was 0.66 (52 of real shapes) and 0.48 (60 synthetic); nine in ten meshes of other objects are below.
 UNRELATED = 0.5

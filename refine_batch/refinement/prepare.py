@@ -240,7 +240,7 @@ def _plane(instance: Instance, working: WorkingMesh, config: RefineConfig) -> Sy
     """In working units. A plane that somebody named goes through the mesh's own origin."""
     axis = instance.symmetry_axis or config.symmetry_axis
     if axis == "auto":
-        return find_plane(working.mesh)
+        return find_plane(working.mesh, origin=(-working.centre / working.extent).tolist())
     if axis == "none":
         return None
     normal = AXES[cast(SymmetryAxis, axis)]
