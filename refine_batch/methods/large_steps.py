@@ -41,6 +41,8 @@ from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
+# Softness of the silhouette, squared NDC, from which hints count in full.
+HEARD = 1e-4
 
 
 def large_steps(
@@ -154,6 +156,9 @@ class Objective:
         self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
         self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
+        self._spread = spread(scene.batch.vertices, scene.batch)
+        told = [] if scene.hints is None else scene.hints.mesh_of_view.tolist()
+        self._hinted = torch.tensor([row in told for row in range(len(scene.batch))], device=scene.batch.device)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
 
@@ -176,10 +181,13 @@ class Objective:
         views = self._views[step % len(self._views)]
         cameras = scene.cameras.now(change)
         depth = scene.render(vertices, views, size, sigma, cameras)
-        error = silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size))
+        error = silhouette_error(depth.front, self._mask_at(size), scene.known_at(size))
         if judge:
             self._trust.update(error)
-        hints = scene.hint_losses(vertices, cameras, self._trust.now)
+        # A soft silhouette is wider than its mesh, which shrinks to fit, and hints that know no scale draw the camera
+        # after it: they are heard as the softness goes.
+        heard = min(1.0, HEARD / sigma)
+        hints = [heard * loss for loss in scene.hint_losses(vertices, cameras, self._trust.now)]
         squared, partner = self._planes.squared(vertices, batch)
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         self._planes.follow(vertices, partner, confidence, batch)
@@ -190,7 +198,7 @@ class Objective:
                 displacement_loss(displacement, batch),
                 laplacian_change_loss(vertices, self._coarse_laplacian, batch),
                 normal_consistency_loss(vertices, batch) if options.weights.normal_consistency else none,
-                batch.vertex_mean(confidence * squared) * scene.trust,
+                batch.vertex_mean(confidence * squared) / self._grown(vertices) * scene.trust,
                 self._image_symmetry(vertices, confidence, depth, views, size),
                 scene.camera_cost(change),
                 *hints,
@@ -203,6 +211,17 @@ class Objective:
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
         terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1))
         return Iterate(terms, vertices, confidence, change)
+
+    def _grown(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
+        """By how much the squared size has grown, of instances with hints. What is smaller is no more its own mirror
+        image: where a hint bears out any size at which the camera is as near, the shape would shrink."""
+        return torch.where(self._hinted, spread(vertices, self._scene.batch) / self._spread, 1.0)
+
+    def _mask_at(self, size: int) -> Float[Tensor, "n h h"]:
+        """The masks as covered shares, and at the full size as what is covered by half or more: there a silhouette is
+        far sharper than a pixel, and a share would be met by an edge through the pixel's very centre alone."""
+        mask = self._scene.mask_at(size)
+        return mask if size < self._scene.mask.shape[-1] else (mask >= 0.5).to(mask.dtype)
 
     def _resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""
@@ -220,3 +239,9 @@ class Objective:
         difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
         per_view = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
         return none.index_add(0, views.mesh_of_view.long(), per_view) * self._scene.trust
+
+
+def spread(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[Tensor, " b"]:
+    """The mean squared distance of the vertices from their centroid."""
+    mean = torch.where(batch.vertex_mask[..., None], vertices, 0.0).sum(dim=1) / batch.vertex_count[:, None]
+    return batch.vertex_mean((vertices - mean[:, None]).square().sum(dim=-1))

@@ -107,6 +107,7 @@ def _returned(
         known_share=ruler.known_share(),
         preparation=prepared.record(),
         kept_reason=reason,
+        notes=prepared.notes,
         share=0.0,
     )
 

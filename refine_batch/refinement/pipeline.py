@@ -77,7 +77,7 @@ def refine(
             begun = time.perf_counter()
             result = concluded(ready[n].instance_id, outcome, config)
             seconds[places[n]] += share + time.perf_counter() - begun
-            notes = instances[places[n]].notes
+            notes = (*instances[places[n]].notes, *result.notes)
             results[places[n]] = replace(result, seconds=seconds[places[n]], device=str(where), notes=notes)
     return [result for result in results if result is not None]
 

@@ -53,6 +53,9 @@ ELSEWHERE_EXACT = 0.3
 # gains the camera's spread grows from the first to the second of these multiples.
 GAINS = (0.08, 0.13)
 LOOSENESS = (0.7, 2.2)
+# The same where the outlines agree as they are, which bears the camera out: hints, which may still ask for another
+# shape, hardly move it.
+BORNE_OUT = 0.2
 # Above this 2D IoU no other direction is looked for.
 AGREED = 0.9
 _SIZE = 64
@@ -93,7 +96,7 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
     for prepared in batch:
         near = outlines_apart(prepared.subject)
         agrees = near < ALREADY_GOOD and silhouette_iou(prepared.subject) >= ALIKE
-        verdicts.append(Verdict(_agrees(near), settled=True) if agrees else None)
+        verdicts.append(Verdict(_agrees(near), settled=True, looseness=BORNE_OUT) if agrees else None)
     open_ = [i for i, verdict in enumerate(verdicts) if verdict is None]
     fitted = fit_cameras([batch[i].subject for i in open_], config, device) if open_ else []
     for i, outcome in zip(open_, fitted, strict=True):
