@@ -105,13 +105,14 @@ def _settled(optimised: Optimised, config: RefineConfig) -> _Settled:
     ruler = Ruler(prepared)
     starts = tuple(view.camera for view in subject.views)
     if output is None:
-        return _Settled(ruler, working.source, verdict.cameras or starts, verdict.reason)
+        rest: dict[str, Any] = {"doubtful": verdict.doubtful}
+        return _Settled(ruler, working.source, verdict.cameras or starts, verdict.reason, rest)
     cameras = output.cameras or starts
     chosen = Choice(1.0)
     if config.guard:
         before = ruler.covered_by(subject.mesh.vertices, starts)
         chosen = choose(subject, output, config, ruler.covered_by, before, verdict.reason)
-    rest: dict[str, Any] = {"steps": output.steps, "loss_curve": output.loss_curve, "risk": chosen.risk}
+    rest = {"steps": output.steps, "loss_curve": output.loss_curve, "risk": chosen.risk}
     if chosen.reason is not None:
         refined = Mesh(working.carry(output.vertices), working.source.faces)
         rest["iou_2d_refused"] = ruler.iou_2d(refined, cameras[0])
