@@ -9,6 +9,7 @@ it would be a repair.
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.outlines import outline_distance
+from refine_batch.mesh import Mesh
 from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.camera_only import fit_cameras
@@ -104,6 +106,8 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
     for i, outcome in zip(open_, fitted, strict=True):
         cameras = outcome.cameras if isinstance(outcome, MethodOutput) else None
         verdicts[i] = _judged(batch[i], cameras)
+    for prepared in batch:
+        _drawn.pop(prepared.subject.mesh, None)
     return [verdict for verdict in verdicts if verdict is not None]
 
 
@@ -227,4 +231,12 @@ def _out_of_sight(prepared: Prepared) -> str:
 
 
 def _seen(subject: PreparedInstance, view: View, camera: Camera | None) -> np.ndarray:
-    return hard_silhouettes(subject.mesh, [view.camera if camera is None else camera], len(view.mask))[0]
+    camera, size = view.camera if camera is None else camera, len(view.mask)
+    drawn = _drawn.setdefault(subject.mesh, {})
+    if (camera, size) not in drawn:
+        drawn[camera, size] = hard_silhouettes(subject.mesh, [camera], size)[0]
+    return drawn[camera, size]
+
+
+# What of each mesh was drawn while it is judged: outlines, overlap and what may hide it ask for the same.
+_drawn: weakref.WeakKeyDictionary[Mesh, dict[tuple[Camera, int], np.ndarray]] = weakref.WeakKeyDictionary()
