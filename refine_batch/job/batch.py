@@ -128,6 +128,7 @@ class RowOutcome:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ class Report:
         By name: over how many rows a figure is known both before and after, and its sums.
     seconds
         Sum of the rows' own.
+    doubtful
+        Rows whose mesh and mask hardly met.
     stages
         Seconds that each stage took for its rows, all together.
     device
@@ -159,6 +162,7 @@ class Report:
     stages: Mapping[str, float] = field(default_factory=dict)
     put_off: tuple[RowOutcome, ...] = ()
     device: tuple[float, float] = (0.0, 0.0)
+    doubtful: int = 0
 
     @classmethod
     def of(
@@ -184,6 +188,7 @@ class Report:
             stages=stages or {},
             put_off=tuple(put_off),
             device=device,
+            doubtful=sum(outcome.doubtful for outcome in outcomes),
         )
 
     @property

@@ -254,6 +254,7 @@ class _Run:
             record.figures = tally.means()
             record.totals = {"seconds": round(tally.seconds, 3), "faults": ledger.faults.total()}
             record.totals |= {f"seconds_{name}": round(seconds, 3) for name, seconds in tally.stages.items()}
+            record.totals["doubtful"] = tally.doubtful
             record.totals |= {"device_busy": round(tally.busy, 3), "device_idle": round(tally.idle, 3)}
             if ledger.unwritten and problem is None:
                 problem = f"{ledger.unwritten} rows could not be written to the output; the next run does them"

@@ -85,6 +85,7 @@ def row_outcome(outcome: RefinedInstance) -> RowOutcome:
         before=_known(outcome.before),
         after=_known(outcome.after),
         seconds=outcome.seconds,
+        doubtful=outcome.doubtful,
     )
 
 

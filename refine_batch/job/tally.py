@@ -22,6 +22,7 @@ class Tally:
     """
 
     seconds: float = 0.0
+    doubtful: int = 0
     busy: float = 0.0
     idle: float = 0.0
     stages: Counter[str] = field(default_factory=Counter)
@@ -29,6 +30,7 @@ class Tally:
 
     def add(self, report: Report) -> None:
         self.seconds += report.seconds
+        self.doubtful += report.doubtful
         self.stages.update(report.stages)
         self.busy, self.idle = self.busy + report.device[0], self.idle + report.device[1]
         for name, (count, before, after) in report.figures.items():

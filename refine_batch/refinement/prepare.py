@@ -41,6 +41,8 @@ class Prepared:
         In the mesh's own coordinates.
     steps
         What was done to the mesh that the result shows, by name; empty where nothing was.
+    notes
+        What was left out of the instance, a sentence each.
     """
 
     instance_id: str
@@ -49,6 +51,7 @@ class Prepared:
     given: Camera | UnknownCamera
     ground_truth: Mesh | None = None
     steps: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def unknown(self) -> UnknownCamera | None:

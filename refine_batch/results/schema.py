@@ -81,6 +81,11 @@ def _fields() -> list[pa.Field]:
         _field("image_uri", text, "the image, absolute, without credentials"),
         _field("mask_uri", text, "the mask, absolute, without credentials"),
         _field("ground_truth_uri", text, "the ground truth, absolute, without credentials"),
+        _field("ignore_uri", text, "what marks ignored pixels, absolute, without credentials"),
+        _field("depth_uri", text, "the depth, absolute, without credentials"),
+        _field("normals_uri", text, "the normals, absolute, without credentials"),
+        _field("views", text, "JSON: the manifest's further views, without credentials; null where there are none"),
+        _field("views_uri", text, "the file of further views, absolute, without credentials"),
         _field("symmetry_axis", text, "normal of the symmetry plane, or none; null for an oblique plane"),
         _field("symmetry_plane", pa.list_(real, 4), "its normal and offset: p·normal = offset", "object units"),
         _field(
