@@ -4,11 +4,13 @@
     python benchmarks/hints.py FOLDER --cases one views --kinds grid warp --limit 13
     python benchmarks/hints.py --synthetic 20 --cases one occluded
     python benchmarks/hints.py FOLDER --cases depth --options large_steps.weights.depth=10000
+    python benchmarks/hints.py --summary --out lines.jsonl         # the tables of what has been run, no run
 
 FOLDER holds true meshes, as for `benchmarks/shapes.py`, whose cameras, coarse meshes and measures are used;
 `--synthetic` takes so many of the package's own objects instead. Each case is refined by large-steps with defaults:
 
     one                 one picture
+    blur2, blur4        its mask is an alpha channel blurred by 2 or 4 pixels, read as a manifest's picture is
     views               four pictures, a quarter turn apart, by the true cameras
     one-off, views-off  the cameras that are told are off by 5°, each in a direction of its own
     views-foreign       the third of the four is a picture of another object; views-warped: is stretched by a fifth
@@ -20,13 +22,17 @@ FOLDER holds true meshes, as for `benchmarks/shapes.py`, whose cameras, coarse m
                         depth-range: from 0 to 1 over the object, called relative; inverse: 1/depth times 3.7
     depth-smooth        metric, with slow waves of 5 % of the extent instead
     normals             with noise of 10° in each of two directions
+    depth-foreign, normals-foreign  of another object's picture
 
-Chamfer-L2 in place as in `shapes.py`; the F-score in place at 0.05, the true shape's largest extent being 2.
+Chamfer-L2 in place as in `shapes.py`; the F-score in place at 0.05, the true shape's largest extent being 2; 2D IoU
+with the true outline at the camera that was used. Beneath the table stands what was aimed at and what was reached
+(`hint_aims.py`). `--out` keeps a line of JSON per instance; a run repeated with the same file goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
 import sys
@@ -37,12 +43,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from hint_aims import aims, table
+from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 from shapes import (
     FORMATS,
     SAMPLES,
-    WORSE,
     Setting,
     disturbed,
     filling_camera,
@@ -55,7 +62,11 @@ from spoil import KINDS
 from refine_batch import Camera, Instance, Mesh, RefineConfig
 from refine_batch.cameras.camera import project, stack_cameras
 from refine_batch.dataset.synth.dataset import make_instance
+from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import Depth, PictureView
+from refine_batch.io.images import decode
+from refine_batch.io.masks import alpha_levels
+from refine_batch.io.resample import Frame
 from refine_batch.losses.hints import seen_surface
 from refine_batch.mesh.sampling import sample_surface
 from refine_batch.refinement.optimise import Optimised, optimise
@@ -67,7 +78,7 @@ from refine_batch.render.warp_rasterise import rasterise
 SIZE = 224
 OFF = (5.0, 0.0)
 HIDDEN = 0.25
-USUAL = {"views": ("grid", "warp", "flat"), "mask": ("grid", "warp"), "hint": ("flat", "grid", "warp", "good")}
+USUAL = {"views": ("grid", "warp"), "mask": ("grid", "warp"), "hint": ("flat", "warp", "good")}
 
 
 class Scenery:
@@ -95,11 +106,12 @@ class Scenery:
         """The camera that is told: off where the case says so."""
         return disturbed(camera, OFF, False, self.random("error", number)) if case.endswith("-off") else camera
 
-    def seen(self) -> tuple[np.ndarray, np.ndarray]:
-        """True depth (H, H) and normals (H, H, 3), NaN where there is nothing."""
-        camera = stack_cameras([self.camera])
-        vertices, faces = torch.from_numpy(self.truth.vertices)[None], torch.from_numpy(self.truth.faces)[None]
-        count, view = torch.tensor([len(self.truth.faces)], dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
+    def seen(self, foreign: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """True depth (H, H) and normals (H, H, 3), NaN where there is nothing; or those of the other's picture."""
+        mesh = self.foreign if foreign else self.truth
+        camera = stack_cameras([filling_camera(mesh, self.random("foreign")) if foreign else self.camera])
+        vertices, faces = torch.from_numpy(mesh.vertices)[None], torch.from_numpy(mesh.faces)[None]
+        count, view = torch.tensor([len(mesh.faces)], dtype=torch.int32), torch.zeros(1, dtype=torch.int32)
         face = rasterise(project(vertices, camera), faces, count, view, SIZE)
         seen = seen_surface(vertices, faces, camera, face)
         there = seen.hit[0, :, None]
@@ -109,6 +121,18 @@ class Scenery:
 
 def one(it: Scenery, case: str) -> Instance:
     return it.instance(case, camera=it.told(it.camera, case))
+
+
+def blurred(it: Scenery, case: str) -> Instance:
+    """From a file and back: what a manifest's row would hold."""
+    alpha = gaussian_filter(it.mask.astype(np.float32), float(case.removeprefix("blur")))
+    levels = np.round(alpha * 255.0).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.dstack([shaded(it.truth, it.camera, SIZE), levels])).save(file, "PNG")
+    found = alpha_levels(decode(file.getvalue(), it.name, "image"))
+    assert found is not None
+    share, _ = found.share(Frame(SIZE, SIZE, SIZE), RefineConfig().picture.mask_threshold)
+    return it.instance(case, mask=share)
 
 
 def views(it: Scenery, case: str) -> Instance:
@@ -158,14 +182,14 @@ def frame(it: Scenery, case: str) -> Instance:
 
 
 def depth(it: Scenery, case: str) -> Instance:
-    values, random = it.seen()[0], it.random("noise")
+    values, random = it.seen(case == "depth-foreign")[0], it.random("noise")
     if case == "depth-smooth":
         waves = gaussian_filter(random.normal(size=values.shape), 15.0)
         values = values + 0.05 * waves / waves.std()
     else:
         values = values * (1.0 + 0.05 * random.normal(size=values.shape))
     kind = "metric"
-    if case == "depth-scale":
+    if case in ("depth-scale", "depth-foreign"):
         values, kind = 3.7 * values, "relative"
     elif case == "depth-range":
         low, high = np.nanquantile(values, [0.01, 0.99])
@@ -176,7 +200,7 @@ def depth(it: Scenery, case: str) -> Instance:
 
 
 def normals(it: Scenery, case: str) -> Instance:
-    values = it.seen()[1]
+    values = it.seen(case == "normals-foreign")[1]
     values = values + math.radians(10.0) * it.random("noise").normal(size=values.shape)
     values /= np.linalg.norm(values, axis=-1, keepdims=True)
     return it.instance(case, normals=values.astype(np.float32))
@@ -186,10 +210,13 @@ Case = Callable[[Scenery, str], Instance]
 CASES: dict[str, tuple[Case, str]] = {
     **dict.fromkeys(("one", "one-off"), (one, "views")),
     **dict.fromkeys(("views", "views-off", "views-foreign", "views-warped"), (views, "views")),
+    **dict.fromkeys(("blur2", "blur4"), (blurred, "mask")),
     **dict.fromkeys(("occluded", "occluded-blind", "band", "band-blind"), (occluded, "mask")),
     "frame": (frame, "mask"),
     **dict.fromkeys(("depth", "depth-scale", "depth-range", "inverse", "depth-smooth"), (depth, "hint")),
     "normals": (normals, "hint"),
+    "depth-foreign": (depth, "hint"),
+    "normals-foreign": (normals, "hint"),
 }
 
 
@@ -207,6 +234,7 @@ def measured(case: str, sceneries: list[Scenery], config: RefineConfig) -> list[
     """One line for each coarse mesh of one shape."""
     make, _ = CASES[case]
     instances = [make(it, case) for it in sceneries]
+    instance_of = {it.kind: instance for it, instance in zip(sceneries, instances, strict=True)}
     begun = time.process_time()
     prepared = [prepare(instance, config) for instance in instances]
     found = optimise(prepared, config, torch.device("cpu"))
@@ -214,7 +242,8 @@ def measured(case: str, sceneries: list[Scenery], config: RefineConfig) -> list[
     seconds = (time.process_time() - begun) / len(instances)
     lines = []
     for it, outcome, result in zip(sceneries, found, results, strict=True):
-        line = {"case": case, "shape": it.name, "kind": it.kind, "status": result.status, "cpu": seconds}
+        line = {"case": case, "shape": it.name, "kind": it.kind, "seed": it.seed, "status": result.status}
+        line |= {"cpu": seconds, "ran": isinstance(outcome, Optimised) and outcome.output is not None}
         line |= {"reason": result.kept_reason or result.error_message}
         if result.mesh is not None and isinstance(outcome, Optimised):
             working = outcome.prepared.working
@@ -224,43 +253,14 @@ def measured(case: str, sceneries: list[Scenery], config: RefineConfig) -> list[
             after = free if result.share == 1.0 else in_place(result.mesh, it.truth)
             line["chamfer"], line["f_score"] = zip(it.before, after, strict=True)
             line["free"] = free[0]
+            line["notes"] = result.notes
             line["iou"] = [result.before.iou_2d, result.after.iou_2d]
+            # A picture whose frame was moved shows another outline.
+            outline = it.mask if case != "frame" else instance_of[it.kind].mask
+            if result.camera is not None:
+                line["outline"] = float(mask_iou(it.silhouette(result.camera, result.mesh), outline))
         lines.append(line)
     return lines
-
-
-def table(lines: list[dict]) -> Iterator[str]:
-    heads = [
-        "case",
-        "kind",
-        "n",
-        "kept",
-        "Chamfer-L2 in place",
-        "of coarse",
-        "without the guard",
-        "of one picture's",
-        "worse",
-        "F-score",
-        "CPU s",
-    ]
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * len(heads)
-    single = {(line["shape"], line["kind"]): line for line in lines if line["case"] == "one" and "chamfer" in line}
-    for case in dict.fromkeys(line["case"] for line in lines):
-        of_case = [line for line in lines if line["case"] == case and "chamfer" in line]
-        for kind in [*dict.fromkeys(line["kind"] for line in of_case), "all"]:
-            some = [line for line in of_case if kind in ("all", line["kind"])]
-            before, after = np.array([line["chamfer"] for line in some]).T
-            alike = [single.get((line["shape"], line["kind"])) for line in some]
-            beside = "–"
-            if all(alike):
-                beside = f"{after.mean() / np.mean([line['chamfer'][1] for line in alike if line]):.2f}"
-            f_score = np.mean([line["f_score"] for line in some], axis=0)
-            cells = [case, kind, str(len(some)), f"{np.mean([line['status'] == 'kept' for line in some]):.0%}"]
-            cells += [f"{before.mean():.2f} → {after.mean():.2f}", f"{after.mean() / before.mean():.2f}"]
-            cells += [f"{np.mean([line['free'] for line in some]) / before.mean():.2f}", beside]
-            cells += [f"{(after > WORSE * before).mean():.0%}", f"{f_score[0]:.3f} → {f_score[1]:.3f}"]
-            yield "| " + " | ".join([*cells, f"{np.mean([line['cpu'] for line in some]):.1f}"]) + " |"
 
 
 def centred(mesh: Mesh) -> Mesh:
@@ -270,7 +270,7 @@ def centred(mesh: Mesh) -> Mesh:
 
 def shapes_of(arguments: argparse.Namespace) -> list[tuple[str, Mesh]]:
     if arguments.synthetic:
-        made = (make_instance(i).instance for i in range(arguments.synthetic))
+        made = (make_instance(i) for i in range(arguments.synthetic))
         return [(it.instance_id, centred(it.ground_truth)) for it in made if it.ground_truth is not None]
     paths = sorted((p for p in arguments.folder.rglob("*") if p.suffix.lower() in FORMATS), key=lambda p: p.stem)
     if arguments.shapes:
@@ -278,7 +278,7 @@ def shapes_of(arguments: argparse.Namespace) -> list[tuple[str, Mesh]]:
     return [(path.stem, true_mesh(path)) for path in paths[: arguments.limit]]
 
 
-def main(words: list[str] | None = None) -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="true meshes; subfolders too")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="so many of the package's own objects")
@@ -289,34 +289,53 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--guard", choices=["on", "off"], default="on")
     parser.add_argument("--exact", action="store_true", help="cameras are told to be exact")
     parser.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE", help="of RefineConfig")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of cameras, meshes and refinement")
     parser.add_argument("--out", type=Path, help="a file of one JSON line per instance")
-    arguments = parser.parse_args(words)
-    if arguments.folder is None and not arguments.synthetic:
-        raise SystemExit("a folder of true meshes is needed, or --synthetic N")
+    parser.add_argument("--summary", action="store_true", help="only print the tables of what --out holds")
+    return parser
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = parser().parse_args(words)
+    out = arguments.out
+    lines = [json.loads(text) for text in out.read_text().splitlines()] if out and out.exists() else []
+    if not arguments.summary:
+        if arguments.folder is None and not arguments.synthetic:
+            raise SystemExit("a folder of true meshes is needed, or --synthetic N, or --summary with --out")
+        for found in runs(arguments, {key(line) for line in lines}):
+            lines += found
+            if out:
+                with out.open("a") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in found)
+        print(file=sys.stderr)
+    print("\n".join([*table(lines), "", *aims(lines)]))
+
+
+def key(line: dict) -> tuple:
+    return line["case"], line["shape"], line["kind"], line["seed"]
+
+
+def runs(arguments: argparse.Namespace, done: set[tuple]) -> Iterator[list[dict]]:
+    """The lines of one case of one shape after the other, without what is done."""
     torch.set_num_threads(1)
     setting = Setting("large-steps", arguments.guard == "on", tuple(arguments.options))
-    config = setting.config(arguments.seed)
-    if arguments.exact:
-        config = config.model_copy(update={"camera_error": "0,0"})
     shapes = shapes_of(arguments)
-    lines: list[dict] = []
-    for number, (name, truth) in enumerate(shapes):
-        foreign = shapes[(number + 1) % len(shapes)][1]
-        made: dict[str, Scenery] = {}
-        for case in arguments.cases:
-            kinds = arguments.kinds or USUAL[CASES[case][1]]
-            for kind in kinds:
-                if kind not in made:
-                    made[kind] = Scenery(name, truth, kind, foreign, arguments.seed)
-            found = measured(case, [made[kind] for kind in kinds], config)
-            lines += found
-            if arguments.out:
-                with arguments.out.open("a") as file:
-                    file.writelines(json.dumps(line) + "\n" for line in found)
-            print(f"\r{number + 1}/{len(shapes)} {name} {case}", end="\033[K", file=sys.stderr)
-    print(file=sys.stderr)
-    print("\n".join(table(lines)))
+    for seed in arguments.seeds:
+        config = setting.config(seed)
+        if arguments.exact:
+            config = config.model_copy(update={"camera_error": "0,0"})
+        for number, (name, truth) in enumerate(shapes):
+            foreign = shapes[(number + 1) % len(shapes)][1]
+            made: dict[str, Scenery] = {}
+            for case in arguments.cases:
+                kinds = arguments.kinds or USUAL[CASES[case][1]]
+                kinds = [kind for kind in kinds if (case, name, kind, seed) not in done]
+                for kind in kinds:
+                    if kind not in made:
+                        made[kind] = Scenery(name, truth, kind, foreign, seed)
+                if kinds:
+                    yield measured(case, [made[kind] for kind in kinds], config)
+                print(f"\r{number + 1}/{len(shapes)} {name} {case}", end="\033[K", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
     python benchmarks/scaling.py                              # all three; a quarter of an hour on 2 cores
     python benchmarks/scaling.py actors --actors 1 2 4
     python benchmarks/scaling.py driver --rows 1000 100000
+    python benchmarks/scaling.py plan --rows 10000000         # the manifest alone, as the driver works it off
     python benchmarks/scaling.py nightly --rows 1000000
 
 `actors` refines synthetic instances with `large-steps`, one thread per actor: rows per second from the moment all
 actors are ready, and the efficiency against the first count. `driver` and `nightly` replace what an actor does by
-nothing (each writes its parts, of meshes of four vertices, for real), so that what remains is the driver's: CPU time
-per row and peak memory. `nightly` plans and runs 1 000 changed rows of the largest manifest, compacts, and plans again.
+nothing, so that what remains is the driver's: CPU time per row and peak memory; of `nightly` the actors write their
+parts, of meshes of four vertices, for real. `plan` reads a manifest and cuts it into batches. `nightly` plans and runs
+1 000 changed rows of the largest manifest, compacts, and plans again.
 
 Every measurement has a process of its own, so that its peak memory is its own.
 """
@@ -40,28 +42,37 @@ from refine_batch.dataset.manifest import Manifest
 from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.io.storage import Storage
 from refine_batch.job import pool
-from refine_batch.job.actor import Refiner, row_outcome, write_outcomes
-from refine_batch.job.batch import Batch, RowOutcome
+from refine_batch.job.actor import Refiner
+from refine_batch.job.batch import Batch, Report
 from refine_batch.job.driver import run
 from refine_batch.job.options import RunOptions
+from refine_batch.job.outcomes import row_outcome, write_outcomes
 from refine_batch.job.plan import Plan
 from refine_batch.job.progress import Silent, Snapshot
 from refine_batch.mesh import Mesh
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.compact import compact
+from refine_batch.results.schema import STAGES
 
 CHANGED = 1000
 FILES_PER_FOLDER = 1000
+# So many files a disk is troubled with.
+MOST_FILES = 100_000
 TETRAHEDRON = Mesh(np.eye(4, 3, dtype=np.float32), np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], np.int32))
 
 
 class StillActor(Refiner):
-    """Loads nothing and refines nothing, but writes its parts and answers as an actor does."""
+    """Loads nothing and refines nothing, and answers as an actor does."""
+
+    writes = False
 
     def ready(self) -> dict[str, Any]:
         return {"node_id": ray.get_runtime_context().get_node_id(), "device": "cpu"}
 
-    def work(self, batch: Batch, upcoming: Batch | None = None) -> list[RowOutcome]:
+    def begin(self) -> Any:
+        return None
+
+    def work(self, batch: Batch) -> Report:
         outcomes = [
             RefinedInstance(
                 task.row.instance_id,
@@ -75,8 +86,15 @@ class StillActor(Refiner):
             )
             for task in batch.tasks
         ]
-        write_outcomes(self._assignment, batch, outcomes)
-        return [row_outcome(outcome) for outcome in outcomes]
+        if self.writes:
+            write_outcomes(self._assignment, batch, outcomes)
+        return Report.of(map(row_outcome, outcomes), dict.fromkeys(STAGES, 1.0), device=(1.0, 0.1))
+
+
+class WritingActor(StillActor):
+    """The same, but writes its parts."""
+
+    writes = True
 
 
 class Stopwatch(Silent):
@@ -105,9 +123,9 @@ def refine(manifest: str, output: str, actors: int) -> dict[str, Any]:
     return {"rows": rows, "seconds": end - watch.ready_at, "rows_per_second": rows / (end - watch.ready_at)}
 
 
-def drive(manifest: str, output: str, actors: int) -> dict[str, Any]:
-    """A whole run with nothing for the actors to do."""
-    pool.RefineActor = StillActor  # type: ignore[assignment, misc]
+def drive(manifest: str, output: str, actors: int, writing: bool) -> dict[str, Any]:
+    """A whole run with nothing for the actors to do but, perhaps, to write."""
+    pool.RefineActor = WritingActor if writing else StillActor  # type: ignore[assignment, misc]
     with measured() as figures:
         outcome = run(manifest, output, options=RunOptions(actors=actors, batch_size=64, address="local"))
     assert outcome.exit_status == 0, outcome.record.message
@@ -127,6 +145,21 @@ def plan(manifest: str, output: str) -> dict[str, Any]:
             time.sleep(0.05)
         planned.check()
     return figures | {"rows": planned.seen, "left": planned.ready}
+
+
+def work_off(manifest: str, output: str) -> dict[str, Any]:
+    """A manifest read, compared with an output that is empty, and cut into batches of 64."""
+    with measured() as figures:
+        opened = Manifest.open(manifest)
+        opened.check_ids()
+        figures["checked"] = _elapsed(figures)
+        planned = Plan(opened, CommittedIndex.load(Storage(output)), RefineConfig().config_hash()).start()
+        rows = 0
+        while not planned.exhausted:
+            batch = planned.take(64) if planned.wait(poll=0.05) else None
+            rows += 0 if batch is None else len(batch)
+        planned.check()
+    return figures | {"rows": rows}
 
 
 def compacted(output: str) -> dict[str, Any]:
@@ -151,7 +184,7 @@ def _elapsed(figures: dict[str, Any]) -> float:
     return time.perf_counter() - figures["_start"]
 
 
-MEASUREMENTS = {"refine": refine, "drive": drive, "plan": plan, "compacted": compacted}
+MEASUREMENTS = {"refine": refine, "drive": drive, "plan": plan, "work_off": work_off, "compacted": compacted}
 
 
 def measure(name: str, *arguments: Any) -> dict[str, Any]:
@@ -171,12 +204,14 @@ def synthesise(folder: Path, count: int) -> str:
 
 
 def write_manifest(folder: Path, rows: int) -> Path:
-    """A manifest whose rows share an image and have each a mesh file of their own (empty: nobody reads it)."""
+    """A manifest whose rows share an image and have each a mesh file of their own (empty: nobody reads it), up to
+    MOST_FILES."""
     folder.mkdir(parents=True)
-    names = [f"meshes/{number // FILES_PER_FOLDER:04}/{number:07}.obj" for number in range(rows)]
-    for start in range(0, rows, FILES_PER_FOLDER):
+    files = [f"meshes/{number // FILES_PER_FOLDER:04}/{number:07}.obj" for number in range(min(rows, MOST_FILES))]
+    names = [files[number % len(files)] for number in range(rows)]
+    for start in range(0, len(files), FILES_PER_FOLDER):
         (folder / names[start]).parent.mkdir(parents=True)
-        for name in names[start : start + FILES_PER_FOLDER]:
+        for name in files[start : start + FILES_PER_FOLDER]:
             os.close(os.open(folder / name, os.O_CREAT | os.O_WRONLY))
     (folder / "image.png").touch()
     columns = {
@@ -223,9 +258,9 @@ def show_driver(folder: Path, sizes: list[int], actors: int) -> None:
     print(f"{'rows':>9} {'seconds':>9} {'rows/s':>8} {'driver CPU s':>13} {'µs/row':>8} {'peak MB':>8}")
     for rows in sizes:
         manifest = _dataset(folder, rows)
-        output = folder / f"output-{rows}"
+        output = folder / f"still-{rows}"
         shutil.rmtree(output, ignore_errors=True)
-        found = measure("drive", str(manifest), str(output), actors)
+        found = measure("drive", str(manifest), str(output), actors, False)
         print(
             f"{rows:>9} {found['seconds']:>9.1f} {rows / found['seconds']:>8.0f} {found['cpu']:>13.1f} "
             f"{found['cpu'] / rows * 1e6:>8.0f} {found['peak_mb']:>8.0f}",
@@ -233,22 +268,28 @@ def show_driver(folder: Path, sizes: list[int], actors: int) -> None:
         )
 
 
+def show_plan(folder: Path, sizes: list[int]) -> None:
+    print(f"\nplan: a manifest of rows nobody has done, cut into batches of 64; at most {MOST_FILES} mesh files")
+    for rows in sizes:
+        _line(f"{rows} rows", measure("work_off", str(_dataset(folder, rows)), str(folder / "none")))
+
+
 def show_nightly(folder: Path, rows: int, actors: int) -> None:
     manifest = _dataset(folder, rows)
     output = folder / f"output-{rows}"
     if not output.exists():
-        measure("drive", str(manifest), str(output), actors)
+        measure("drive", str(manifest), str(output), actors, True)
     change(manifest.parent, rows)
     print(f"\nnightly increment, {rows} rows of which {CHANGED} changed")
     print(f"{'step':<34} {'seconds':>8} {'CPU s':>7} {'peak MB':>8}")
     _plan_line("plan (as left by the first run)", manifest, output)
-    found = measure("drive", str(manifest), str(output), actors)
+    found = measure("drive", str(manifest), str(output), actors, True)
     _line(f"run: plan and {found['done']} rows", found)
     found = measure("compacted", str(output))
     _line(f"compact {found['parts_before']} parts to {found['parts_after']}", found)
     assert found["rows"] == rows
     _plan_line("plan (compacted)", manifest, output)
-    _line("run with nothing to do", measure("drive", str(manifest), str(output), actors))
+    _line("run with nothing to do", measure("drive", str(manifest), str(output), actors, True))
 
 
 def _dataset(folder: Path, rows: int) -> Path:
@@ -269,7 +310,9 @@ def _line(label: str, found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="of actors, driver, nightly; by default all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="of actors, driver, nightly, plan; by default all but the last"
+    )
     parser.add_argument("--actors", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--instances", type=int, default=32)
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 100_000, 1_000_000])
@@ -281,12 +324,14 @@ def main() -> None:
         print(json.dumps(MEASUREMENTS[name](*rest)))
         return
     parts = arguments.parts or ["driver", "nightly", "actors"]
-    if unknown := set(parts) - {"actors", "driver", "nightly"}:
-        parser.error(f"{', '.join(sorted(unknown))}: choose of actors, driver, nightly")
+    if unknown := set(parts) - {"actors", "driver", "nightly", "plan"}:
+        parser.error(f"{', '.join(sorted(unknown))}: choose of actors, driver, nightly, plan")
     with tempfile.TemporaryDirectory(prefix="scaling-") as temporary:
         folder = arguments.folder or Path(temporary)
         if "driver" in parts:
             show_driver(folder, arguments.rows, max(arguments.actors))
+        if "plan" in parts:
+            show_plan(folder, arguments.rows)
         if "nightly" in parts:
             show_nightly(folder, max(arguments.rows), max(arguments.actors))
         if "actors" in parts:

@@ -162,8 +162,9 @@ class RefinedInstance:
     and None where `status` is `failed` (with `error_kind` and `error_message`). `losses` are weighted, at the
     returned iterate; their sum is `loss_total`; none are known of a mesh that was kept. `loss_curve` samples the total
     loss over the steps. `camera` and `symmetry_axis` are those that were used. `notes` are the instance's own and what
-    was found in preparing it; `content` is the instance's own where whoever had it refined says so. `known_share` is
-    the share of known pixels among those that the coarse mesh or the object covers, in all views.
+    was found in preparing it; `content` is the instance's own where whoever had it refined says so, and `stages` the
+    seconds it took by stage. `doubtful` is whether mesh and mask hardly met, `known_share` the share of known pixels
+    among those that the coarse mesh or the object covers, in all views.
     """
 
     instance_id: str
@@ -194,6 +195,8 @@ class RefinedInstance:
     known_share: float | None = None
     notes: tuple[str, ...] = ()
     content: str | None = None
+    stages: dict[str, float] = field(default_factory=dict)
+    doubtful: bool = False
 
     @property
     def loss_total(self) -> float | None:

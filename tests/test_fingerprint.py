@@ -1,15 +1,22 @@
 """A fingerprint changes exactly when something does that the result depends on."""
 
 import json
+import os
 from dataclasses import asdict, replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS, URIS
+from refine_batch.dataset.content import contents
 from refine_batch.dataset.fingerprint import fingerprints, key
+from refine_batch.dataset.hashing import hash_high
+from refine_batch.dataset.load import load_instance
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import InputStamper
 
@@ -44,7 +51,8 @@ rows = st.builds(
     **dict.fromkeys(NUMBERS, numbers),
     **{n: st.none() | st.lists(st.floats(allow_nan=False), min_size=1, max_size=3).map(tuple) for n in LISTS},
     **dict.fromkeys(
-        ("symmetry_axis", "category", "camera_axes", "depth_kind", "normals_axes", "views", "up_axis"), texts
+        ("symmetry_axis", "category", "camera_axes", "depth_kind", "normals_axes", "views", "up_axis", "projection"),
+        texts,
     ),
 )
 
@@ -144,3 +152,41 @@ def test_local_files_by_size_and_time(tmp_path):
 def test_key():
     assert len(key("a", "f")) == 16
     assert len({key("a", "f"), key("b", "f"), key("a", "g"), key("fa", "")}) == 4
+
+
+def test_buffers_beside_a_gltf_file_count_and_textures_do_not(tmp_path):
+    picture = Image.fromarray(np.full((4, 4, 3), 99, np.uint8))
+    sphere = trimesh.creation.icosphere(subdivisions=1)
+    uv = np.zeros((len(sphere.vertices), 2))
+    sphere.visual = trimesh.visual.TextureVisuals(uv=uv, image=picture)
+    for name, data in trimesh.exchange.gltf.export_gltf(sphere.scene(), merge_buffers=True).items():
+        (tmp_path / name).write_bytes(data)
+    [buffer] = tmp_path.glob("*.bin")
+    mask = np.zeros((32, 32, 4), np.uint8)
+    mask[8:24, 8:24] = 255
+    Image.fromarray(mask).save(tmp_path / "a.png")
+    row = ManifestRow("a", str(tmp_path / "model.gltf"), str(tmp_path / "a.png"), azimuth=0, elevation=0, distance=2)
+
+    def now() -> str:
+        return fingerprints(batch_of(row), "c", InputStamper())[0].as_py()
+
+    def content() -> int:
+        return int(contents(batch_of(row))[0])
+
+    first, first_content = now(), content()
+    assert first_content == int(hash_high(pa.array([load_instance(row).content]))[0])
+    (tmp_path / "beside.txt").write_text("of no file that is named")
+    assert (now(), content()) == (first, first_content)
+    os.utime(buffer, (1, 1))
+    touched = now()
+    assert touched != first
+    assert content() == first_content
+    data = bytearray(buffer.read_bytes())
+    data[-1] ^= 1
+    buffer.write_bytes(data)
+    assert now() != touched
+    assert content() != first_content
+    buffer.unlink()
+    assert now() not in (first, touched)
+    (tmp_path / "model.gltf").write_bytes(b"{")
+    now()

@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from refine_batch.cameras.camera import Camera, UnknownCamera
-from refine_batch.config import RefineConfig
+from refine_batch.config import PreparationOptions, RefineConfig
 from refine_batch.dataset import load
 from refine_batch.dataset.columns import MANIFEST_SCHEMA
 from refine_batch.dataset.content import contents
@@ -19,7 +19,7 @@ from refine_batch.dataset.hashing import hash_high
 from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.errors import ErrorKind, InstanceError
-from refine_batch.io.meshes import write_mesh
+from refine_batch.io.meshes import MAX_FACES, write_mesh
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.mesh import Mesh
 
@@ -183,6 +183,13 @@ def test_limits(folder, limits, kind):
     assert (row.mesh_uri if "mesh" in kind else row.image_uri) in error.message
     exact = Limits(mesh_bytes=len(write_mesh(BOX, "obj")), faces=12, image_bytes=len(png(RGBA)), image_pixels=600)
     assert load_instance(row, CONFIG, limits=exact).image.shape == (30, 30, 3)
+
+
+def test_as_many_faces_are_read_as_the_configuration_allows(folder):
+    assert RefineConfig().preparation.max_faces == MAX_FACES
+    few = CONFIG.model_copy(update={"preparation": PreparationOptions(max_faces=11)})
+    error = refusal(row_in(folder), config=few)
+    assert error.kind == ErrorKind.MESH_TOO_LARGE
 
 
 @pytest.mark.parametrize("fault", [FileNotFoundError("x"), StorageError("https://host/a.obj: refused"), b"v 0"])

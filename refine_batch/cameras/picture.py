@@ -29,8 +29,8 @@ def needs_turn(pinhole: Pinhole) -> bool:
     return not moved_pixels(pinhole, turned_to_origin(pinhole)[1]) < SAME_PIXEL
 
 
-def cut_out(picture: Picture, *, margin: float, largest: int) -> Picture:
-    """The square picture of the object alone, by a camera that looks at the origin.
+def cut_out(picture: Picture, *, margin: float, largest: int, turn: bool = True) -> Picture:
+    """The square picture of the object alone, by a camera that looks at the origin, or without `turn` as it did.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def cut_out(picture: Picture, *, margin: float, largest: int) -> Picture:
     InstanceError
         CAMERA_INVALID: the camera cannot be turned to the object.
     """
-    turned, homography, resample = _turned(picture)
+    turned, homography, resample = _turned(picture) if turn else (picture.pinhole, np.eye(3), False)
     low, high = _box(picture.mask, homography)
     side = int(np.ceil((high - low).max() * (1.0 + 2.0 * margin)))
     left, top = (int(value) for value in np.floor((low + high - side) / 2.0))

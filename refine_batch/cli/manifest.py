@@ -67,6 +67,20 @@ class _Colour(click.ParamType):
         return red, green, blue
 
 
+class _Error(click.ParamType):
+    name = "error"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        from refine_batch.config import RefineConfig
+
+        if not isinstance(value, str):
+            return tuple(value)  # type: ignore[return-value]
+        try:
+            return RefineConfig(camera_error=value).camera_spread
+        except ValueError:
+            self.fail(f"{value!r} is not DEGREES,SHARE such as 5,0.1, nor 0 for exact cameras", param, ctx)
+
+
 @click.command(cls=Command, short_help=COMMANDS["manifest"])
 @click.argument("source")
 @click.option("--layout", type=click.Choice(_LAYOUTS), required=True, help="How SOURCE is laid out.")
@@ -176,6 +190,13 @@ class _Colour(click.ParamType):
     "--symmetry-axis", type=click.Choice(["x", "y", "z", "none"]), help="For every row, in the meshes' coordinates."
 )
 @click.option(
+    "--camera-error",
+    type=_Error(),
+    metavar="DEG,SHARE",
+    help="How far the cameras may be off, one standard deviation: degrees, and share of the distance; 0 where they are "
+    "exact, as of renders. Written into every row and view.  [default: what `run --camera-error` says]",
+)
+@click.option(
     "--margin",
     type=click.FloatRange(0, 2),
     default=0.15,
@@ -212,8 +233,8 @@ def manifest(source: str, layout: str, meshes: str | None, as_json: bool, **opti
     pix3d       Pix3D, as its archive unpacks
     r2n2        the ShapeNet renderings of Choy et al.
 
-    Images that have to be cut out or turned towards the object are written beside the manifest. What does not fit is
-    counted, listed with its reason in MANIFEST's .left_out.csv, and left out.
+    Images that have to be cut out (pix3d, r2n2: or turned towards the object) are written beside the manifest. What
+    does not fit is counted, listed with its reason in MANIFEST's .left_out.csv, and left out.
 
     Exit status: 0 when there is a manifest, 2 when not one row could be made: nothing was written.
     """

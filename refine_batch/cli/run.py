@@ -116,6 +116,22 @@ def _reporter(options: RunOptions, as_json: bool) -> Reporter:
     return Lines(interval=options.progress_interval)
 
 
+# Share of a run's rows, and how many at least, whose meshes hardly meet their masks before it is said: single ones are
+# usual in a large dataset, and each row has its reason.
+MANY_DOUBTFUL, SOME_DOUBTFUL = 0.1, 3
+
+
+def doubts(record: RunRecord) -> str | None:
+    """A sentence where meshes and masks of many rows hardly met, which speaks of the cameras; None where few did."""
+    doubtful, done = int(record.totals.get("doubtful", 0)), sum(record.counts.values())
+    if doubtful < max(SOME_DOUBTFUL, MANY_DOUBTFUL * done):
+        return None
+    return (
+        f"{doubtful} of {done} meshes hardly meet their masks: are the cameras in the convention that the manifest is "
+        f"documented with? Look with: refine-batch validate {record.manifest} --preview page.html"
+    )
+
+
 def summarise(record: RunRecord) -> None:
     """Print what a run did."""
     from refine_batch.cli.console import console, figure, figure_name, plain, table
@@ -147,6 +163,9 @@ def summarise(record: RunRecord) -> None:
         say(f"The output also holds {record.not_in_manifest} rows that the manifest no longer names.")
     if done or record.skipped:
         say(f"Results: {record.output}/results (refine-batch status {record.output})")
+    doubt = doubts(record)
+    if doubt:
+        say(doubt)
     # Last, where a person looks first.
     if record.message:
         say(f"{record.message[0].upper()}{record.message[1:]}.")

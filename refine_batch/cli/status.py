@@ -101,6 +101,21 @@ def show_last_run(run: RunRecord, out: Console, holder: Holder | None = None) ->
     out.print(plain(text), soft_wrap=True)
     if run.message:
         out.print(plain(run.message), soft_wrap=True)
+    spent = _time_spent(run)
+    if spent:
+        out.print(plain(spent), soft_wrap=True)
+
+
+def _time_spent(run: RunRecord) -> str:
+    """Where the actors' time went, by stage, in seconds an instance; empty where the record does not say."""
+    rows, totals = sum(run.counts.values()), run.totals
+    stages = {name.removeprefix("seconds_"): s for name, s in totals.items() if name.startswith("seconds_")}
+    if not rows or not stages:
+        return ""
+    each = ", ".join(f"{name} {seconds / rows:.3g}" for name, seconds in stages.items())
+    text = f"where its time went, seconds an instance: {each}"
+    busy, idle = totals.get("device_busy", 0.0), totals.get("device_idle", 0.0)
+    return text + (f"; devices busy {busy / (busy + idle):.0%} of the time" if busy else "")
 
 
 def show_paper_table(summary: Summary, table_format: str, *, by_category: bool) -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from refine_batch.dataset.columns import MANIFEST_SCHEMA, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_high
 from refine_batch.dataset.views import resolve_views, view_uris
+from refine_batch.io.beside import buffers_beside
 from refine_batch.io.storage import StorageError, fetch
 from refine_batch.io.uri import is_local, parent
 
@@ -62,7 +63,15 @@ def _files(row: dict[str, str | None]) -> list[str] | None:
         views = resolve_views(text, parent(row["views_uri"]))
     if views:
         uris += view_uris(views)
-    return uris if all(map(is_local, uris)) else None
+    if not all(map(is_local, uris)):
+        return None
+    for uri in {row[name] for name in ("mesh_uri", "ground_truth_uri")}:
+        if uri and uri.lower().endswith(".gltf"):
+            try:
+                uris += buffers_beside(uri, fetch(uri, max_bytes=_LONGEST_LIST))
+            except (OSError, StorageError):
+                return None
+    return uris
 
 
 def _digest(path: str) -> str | None:

@@ -19,12 +19,15 @@ from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS,
 from refine_batch.dataset.hashing import hash_hex
 from refine_batch.dataset.stamps import AWAY, InputStamper
 from refine_batch.dataset.views import resolve_views, view_uris
+from refine_batch.io.beside import buffers_beside
 from refine_batch.io.uri import parent
 
 # Raised when what is hashed, or how, changes: every row is then refined again.
 _RULE = "2"
 _NULL = "~"
 HALF = 16
+# Columns of meshes, whose .gltf files keep their positions in files beside them.
+MESHES = ("mesh_uri", "ground_truth_uri")
 # In the place of the second half, where a file's store did not answer.
 UNSEEN = AWAY * 4
 
@@ -33,7 +36,8 @@ def fingerprints(batch: pa.RecordBatch, config_hash: str, stamper: InputStamper)
     """32 characters per row of a manifest batch: 16 hex digits of every known column and `config_hash`, and 16 of the
     stamps of its files, `UNSEEN` where one of these cannot be had.
 
-    The files of further views count like the row's own, those that a JSON file of views names too.
+    Buffers beside a .gltf file count with it; textures, which change no result, do not. The files of further views
+    count like the row's own, those that a JSON file of views names too.
     """
     fields = [_framed(pa.array([text] * batch.num_rows, pa.string())) for text in (_RULE, config_hash)]
     stamps: list[pa.Array] = []
@@ -53,6 +57,9 @@ def fingerprints(batch: pa.RecordBatch, config_hash: str, stamper: InputStamper)
             text = stamper.stamps(column)
             away |= _away(text)
             stamps.append(_framed(text))
+            if name in MESHES and (beside := _beside(column, stamper)) is not None:
+                away |= _away(beside)
+                stamps.append(_named(f"beside {name}", beside, beside))
         else:
             fields.append(_framed(column))
     return pc.binary_join_element_wise(_half(fields), pc.if_else(pa.array(away), UNSEEN, _half(stamps)), "")
@@ -104,6 +111,19 @@ def _later_stamps(name: str, column: pa.Array, stamper: InputStamper) -> list[pa
     if name == "views_uri":
         return [stamper.stamps(column), _view_stamps(_view_files(column, stamper), stamper)]
     return [stamper.stamps(column)] if name in URIS else []
+
+
+def _beside(uris: pa.Array, stamper: InputStamper) -> pa.Array | None:
+    """Stamps of the buffers beside each .gltf file, null for other files; None where there are none."""
+    own = [uri if uri and uri.lower().endswith(".gltf") else None for uri in uris.to_pylist()]
+    if not any(own):
+        return None
+    named = [
+        buffers_beside(uri, data) if uri and isinstance(data, bytes) else []
+        for uri, data in zip(own, stamper.contents(own), strict=True)
+    ]
+    stamps = iter(stamper.stamps(pa.array([uri for uris in named for uri in uris], pa.string())).to_pylist())
+    return pa.array([" ".join(next(stamps) for _ in uris) or None for uris in named], pa.string())
 
 
 def _view_files(uris: pa.Array, stamper: InputStamper) -> list[str | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """What an input file may cost; above it the instance fails instead of the process."""
+    """What an input file may cost; above it the instance fails instead of the process. `faces`: None is what the
+    configuration allows."""
 
     mesh_bytes: int = MAX_MESH_BYTES
-    faces: int = MAX_FACES
+    faces: int | None = None
     image_bytes: int = MAX_IMAGE_BYTES
     image_pixels: int = MAX_IMAGE_PIXELS
     list_bytes: int = 1 << 20
@@ -65,7 +66,8 @@ def load_instance(
     if problem is not None:
         raise problem
     config = config or RefineConfig()
-    files = Files(row, s3_endpoint, limits)
+    faces = config.preparation.max_faces if limits.faces is None else limits.faces
+    files = Files(row, s3_endpoint, replace(limits, faces=faces))
     coarse = files.mesh_file("mesh_uri")
     mesh = coarse.mesh
     centre = (mesh.vertices.min(axis=0) + mesh.vertices.max(axis=0)) / 2.0
@@ -162,10 +164,15 @@ class Files:
         return read_mesh(
             data,
             self.name(column),
-            max_faces=self.limits.faces,
+            max_faces=MAX_FACES if self.limits.faces is None else self.limits.faces,
             max_bytes=self.limits.mesh_bytes,
-            sibling=files_beside(getattr(self.row, column), s3_endpoint=self.s3_endpoint),
+            sibling=files_beside(getattr(self.row, column), s3_endpoint=self.s3_endpoint, fetcher=self._beside),
         )
+
+    def _beside(self, uri: str, **options: Any) -> bytes:
+        data = fetch(uri, **options)
+        self.digests[uri] = digest_of(data) if is_local(uri) else None
+        return data
 
     def fetch(self, column: str, max_bytes: int, too_large: ErrorKind) -> bytes:
         """The content of the column's file. Raises InstanceError, of the kind `too_large` above `max_bytes`."""

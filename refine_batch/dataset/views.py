@@ -12,7 +12,7 @@ from refine_batch.dataset.columns import CAMERA
 from refine_batch.dataset.nested import parse_list, view_text
 from refine_batch.dataset.picture_row import PICTURE_URIS, picture_problem
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
-from refine_batch.io.uri import is_absolute, redact, resolve
+from refine_batch.io.uri import is_absolute, redact, redact_uri, resolve
 
 MOST_VIEWS = 256
 
@@ -96,6 +96,14 @@ def resolve_views(text: str, folder: str) -> str:
             if isinstance(item.get(key), str) and item[key]:
                 item[key] = _resolved(folder, item[key])
     return view_text(items) or text
+
+
+def without_credentials(text: str) -> str | None:
+    """The same JSON text with no credentials in any URI; None where it lists no views."""
+    items = _objects(text)
+    for item in items or []:
+        item |= {key: redact_uri(item[key]) for key in PICTURE_URIS if isinstance(item.get(key), str)}
+    return view_text(items)
 
 
 def view_uris(text: str | bytes) -> list[str]:

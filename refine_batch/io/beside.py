@@ -6,6 +6,7 @@ anywhere, so a name that leads elsewhere (a scheme, an absolute path, `..`, a li
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from urllib.parse import unquote
@@ -50,6 +51,16 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
             raise InstanceError(kind, f"{error} (named by {redact(base)})") from error
 
     return sibling
+
+
+def buffers_beside(uri: str, data: bytes) -> list[str]:
+    """Absolute URIs of the buffers that a .gltf file at `uri` keeps beside it; none where it is no such file."""
+    try:
+        buffers = json.loads(data).get("buffers", [])
+        names = [buffer["uri"] for buffer in buffers if isinstance(buffer.get("uri"), str)]
+        return [join(parent(uri), relative_name(name)) for name in names if not name.startswith("data:")]
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError, MeshFormatError):
+        return []  # whoever reads the mesh says what is wrong
 
 
 def relative_name(uri: str) -> str:

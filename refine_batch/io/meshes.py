@@ -36,8 +36,8 @@ SourceFormat = Literal["obj", "ply", "off", "stl", "glb", "gltf"]
 Reader = Callable[[bytes, int, Sibling | None], Geometry]
 
 MAX_MESH_BYTES = 512 * 1024 * 1024
-# Ten times what any single-view method makes; beyond it a refinement would take hours and gigabytes.
-MAX_FACES = 2_000_000
+# Where nothing else is said; a run says what its `--max-faces` is.
+MAX_FACES = 5_000_000
 
 _HEAD = 1 << 16
 _OBJ_LINE = re.compile(rb"^v[ \t]+[-+.\d]", re.MULTILINE)

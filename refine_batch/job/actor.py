@@ -11,6 +11,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
+
+from refine_batch.devices.choice import choose_device
 from refine_batch.errors import ErrorKind, UsageError
 from refine_batch.instance import RefinedInstance
 from refine_batch.io.storage import StorageError
@@ -19,9 +22,10 @@ from refine_batch.job.batch import Batch, Report
 from refine_batch.job.code_folder import PACKAGE, code_digest, extend_path
 from refine_batch.job.encoder import provide_encoder
 from refine_batch.job.outcomes import row_outcome, write_outcomes
-from refine_batch.job.stages import Concluded, Stages
+from refine_batch.job.stages import Passing, Stages
 from refine_batch.job.turns import Turns, Withdrawn
 from refine_batch.job.versions import code_version
+from refine_batch.methods.base import load_method
 from refine_batch.results.lock import held_by
 
 # Seconds that a shared file system may take to show one machine what another wrote.
@@ -40,9 +44,9 @@ class Refiner:
 
     def __init__(self, assignment: Assignment, observer: Observer | None = None):
         self._assignment, self._observer = assignment, observer
-        self._turns = Turns()
-        self._stages = Stages(assignment, self._turns)
-        self._unwritten: dict[str, Concluded] = {}
+        self.turns = Turns()
+        self._stages: Stages | None = None
+        self._unwritten: dict[str, Passing] = {}
 
     def ready(self) -> dict[str, Any]:
         """Import and set up all that a first batch needs; where this actor runs, and on what device.
@@ -55,19 +59,19 @@ class Refiner:
         """
         self._compare_code()
         extend_path(self._assignment.search_path)
-        import torch
-
         self._look_for_the_output()
-
-        # Now, lest a batch's deadline pay for the import.
-        from refine_batch.devices.choice import choose_device
-        from refine_batch.methods.base import load_method
 
         torch.set_num_threads(self._assignment.threads)
         load_method(self._assignment.config.method)
         provide_encoder(self._assignment.config.encoder_weights, self._assignment.s3_endpoint)
-        device = choose_device(self._assignment.device)
-        return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(device)}
+        stages = self.begin()
+        return {"host": socket.gethostname(), "pid": os.getpid(), "device": str(stages.device)}
+
+    def begin(self) -> Stages:
+        """Have the stages, and who does them."""
+        self._stages = Stages(self._assignment, self.turns, choose_device(self._assignment.device))
+        self._stages.crew.start()
+        return self._stages
 
     def _compare_code(self) -> None:
         """Other code gives other results, which would count as this code's."""
@@ -99,34 +103,40 @@ class Refiner:
         StorageError
             The rows could not be written; they are kept for the next call with the same batch.
         """
-        concluded = self._unwritten.pop(batch.name, None)
-        if concluded is None:
-            self._turns.enter(batch.name)
+        passed = self._unwritten.pop(batch.name, None)
+        if passed is None:
+            stages = self._stages or self.begin()
+            self.turns.enter(batch.name)
             try:
-                concluded = self._stages.conclude(batch)
+                passed = stages.pass_through(batch)
             except Withdrawn:
                 return None
             finally:
-                self._turns.leave(batch.name)
-        put_off = {} if batch.last else {i: o for i, o in enumerate(concluded.outcomes) if may_pass(o)}
+                self.turns.leave(batch.name)
+        put_off = {} if batch.last else {i: o for i, o in enumerate(passed.outcomes) if may_pass(o)}
         written = [i for i in range(len(batch)) if i not in put_off]
         begun = time.monotonic()
         try:
             some = batch if not put_off else batch.chosen(written)
             if written:
-                write_outcomes(self._assignment, some, [concluded.outcomes[i] for i in written], batch.name)
+                write_outcomes(self._assignment, some, [passed.outcomes[i] for i in written], batch.name)
         except StorageError:
-            self._unwritten[batch.name] = concluded
+            self._unwritten[batch.name] = passed
             raise
-        stages = concluded.seconds | {"write": time.monotonic() - begun}
-        outcomes = [concluded.outcomes[i] for i in written]
+        seconds = dict(passed.seconds) | {"write": time.monotonic() - begun}
+        outcomes = [passed.outcomes[i] for i in written]
         if self._observer is not None:
-            self._observer.finished(outcomes, stages, self._turns)
-        return Report.of(map(row_outcome, outcomes), stages, map(row_outcome, put_off.values()))
+            self._observer.finished(outcomes, seconds, self.turns)
+        return Report.of(map(row_outcome, outcomes), seconds, map(row_outcome, put_off.values()), self.turns.news())
+
+    def close(self) -> None:
+        """End what was begun."""
+        if self._stages is not None:
+            self._stages.crew.close()
 
     def withdraw(self, name: str) -> None:
         """Give a batch back whose turn at the device has not come."""
-        self._turns.withdraw(name)
+        self.turns.withdraw(name)
 
 
 def may_pass(outcome: RefinedInstance) -> bool:

@@ -21,6 +21,10 @@ class Assignment:
         `auto`, `cpu` or `cuda`.
     threads
         Of torch on a CPU.
+    cores
+        For the host's part; with two or more there is a process for each.
+    batch_size
+        Instances on the device together, at most; None: what suits it.
     code_digest
         Of the driver's code; an actor that would run another refuses. Empty: it is not asked.
     search_path
@@ -36,6 +40,8 @@ class Assignment:
     loaders: int = 8
     max_pixels: int = 1 << 26
     threads: int = 1
+    cores: int = 1
+    batch_size: int | None = None
     device: str = "auto"
     not_before: datetime | None = None
     code_digest: str = ""

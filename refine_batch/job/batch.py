@@ -128,6 +128,7 @@ class RowOutcome:
     before: Mapping[str, float] = field(default_factory=dict)
     after: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
+    doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,12 @@ class Report:
         By name: over how many rows a figure is known both before and after, and its sums.
     seconds
         Sum of the rows' own.
+    doubtful
+        Rows whose mesh and mask hardly met.
     stages
-        Seconds that each stage of the actor took for the batch.
+        Seconds that each stage took for its rows, all together.
+    device
+        Seconds for which the actor's device was busy, and idle, since its last report.
     put_off
         Rows that are not in storage because what they failed of may pass.
     """
@@ -156,6 +161,8 @@ class Report:
     seconds: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
     put_off: tuple[RowOutcome, ...] = ()
+    device: tuple[float, float] = (0.0, 0.0)
+    doubtful: int = 0
 
     @classmethod
     def of(
@@ -163,6 +170,7 @@ class Report:
         outcomes: Iterable[RowOutcome],
         stages: Mapping[str, float] | None = None,
         put_off: Iterable[RowOutcome] = (),
+        device: tuple[float, float] = (0.0, 0.0),
     ) -> Report:
         outcomes = list(outcomes)
         sums: dict[str, list[float]] = {}
@@ -179,6 +187,8 @@ class Report:
             seconds=sum(outcome.seconds for outcome in outcomes),
             stages=stages or {},
             put_off=tuple(put_off),
+            device=device,
+            doubtful=sum(outcome.doubtful for outcome in outcomes),
         )
 
     @property

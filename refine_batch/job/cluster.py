@@ -133,7 +133,7 @@ class Cluster:
         if gpus is None:
             gpus = 1.0 if any(node.get("GPU", 0.0) >= 1.0 for node in nodes.values()) else 0.0
         memory = int(options.memory_per_actor * 1e9) if options.memory_per_actor else None
-        request = Request(options.cpus_per_actor, gpus, memory)
+        request = Request(options.cpus_per_actor or _cpus(nodes.values(), gpus), gpus, memory)
         if self.own and request.slots(nodes.values()) == 0:
             raise UsageError(f"no actor fits on this machine: each asks for {request}, and it has {describe(nodes)}")
         return request
@@ -160,6 +160,12 @@ class Cluster:
             self.neighbours.leave()
         if self.code is not None:
             self.code.close()
+
+
+def _cpus(nodes: Iterable[Mapping[str, float]], gpus: float) -> float:
+    """CPUs of an actor: one, and with GPUs its share of those of the node that has the fewest for each."""
+    shares = [node.get("CPU", 0.0) * gpus / node["GPU"] for node in nodes if node.get("GPU", 0.0) >= gpus > 0]
+    return float(max(1, math.floor(min(shares, default=1.0) + 1e-6)))
 
 
 def describe(nodes: Mapping[str, Mapping[str, float]]) -> str:

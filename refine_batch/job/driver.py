@@ -190,6 +190,8 @@ class _Run:
                 loaders=self._options.loaders,
                 max_pixels=self._options.max_pixels,
                 threads=max(1, int(request.cpus)),
+                cores=max(1, int(request.cpus)),
+                batch_size=None if self._options.batch_size == "auto" else self._options.batch_size,
                 device="auto" if request.gpus else "cpu",
                 not_before=self._index.newest,
                 code_digest=code_digest(),
@@ -252,6 +254,8 @@ class _Run:
             record.figures = tally.means()
             record.totals = {"seconds": round(tally.seconds, 3), "faults": ledger.faults.total()}
             record.totals |= {f"seconds_{name}": round(seconds, 3) for name, seconds in tally.stages.items()}
+            record.totals["doubtful"] = tally.doubtful
+            record.totals |= {"device_busy": round(tally.busy, 3), "device_idle": round(tally.idle, 3)}
             if ledger.unwritten and problem is None:
                 problem = f"{ledger.unwritten} rows could not be written to the output; the next run does them"
                 if ledger.why_unwritten:

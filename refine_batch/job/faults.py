@@ -7,6 +7,7 @@ import ray.exceptions as rx
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.io.storage import StorageError, StoreAwayError, redact
 from refine_batch.job.batch import Fault
+from refine_batch.job.crew import CrewError
 
 UNREACHABLE = "its node could not be reached any more"
 
@@ -40,6 +41,8 @@ def _raised(cause: Exception) -> Fault:
     if isinstance(cause, StorageError):
         text = f"its rows could not be written: {redact(str(cause))}"
         return Fault(ErrorKind.STORAGE, text, passing=isinstance(cause, StoreAwayError))
+    if isinstance(cause, CrewError):
+        return Fault(ErrorKind.PROCESS_DIED, str(cause))
     if isinstance(cause, MemoryError):
         return Fault(ErrorKind.OUT_OF_MEMORY, "its process ran out of memory")
     if isinstance(cause, InstanceError):

@@ -33,10 +33,11 @@ class RunOptions(BaseModel):
         None,
         description="GPUs that each actor asks for; fractions share one. By default 1 where the cluster has GPUs.",
     )
-    cpus_per_actor: Positive = Field(
-        1.0,
-        description="CPUs that each actor asks for, and its torch threads. 1: as many instances side by side as there "
-        "are cores do more than many cores on one.",
+    cpus_per_actor: Positive | None = Field(
+        None,
+        description="CPUs that each actor asks for: its torch threads and, from 2 on, its processes that load, prepare "
+        "and measure beside the device. By default 1, as many instances side by side as there are cores do more than "
+        "many cores on one, and with GPUs a node's CPUs shared among them.",
     )
     memory_per_actor: Positive | None = Field(
         None, description="Memory that each actor asks for, GB. By default none is reserved."

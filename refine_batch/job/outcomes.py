@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -50,7 +51,10 @@ def write_outcomes(
 
 
 def _write_part(assignment: Assignment, batch: Batch, name: str, part: Sequence[tuple[Task, RefinedInstance]]) -> None:
+    begun = time.perf_counter()
     rows = [row_of(outcome, task.row, row_context(assignment, batch, name, task)) for task, outcome in part]
+    share = (time.perf_counter() - begun) / max(1, len(rows))
+    rows = [row | {"seconds_write": share} for row in rows]
     keys = [f"{task.row.instance_id}\x00{task.fingerprint}" for task, _ in part]
     write_part(assignment.output, table_of(rows), part_name(assignment.run_id, keys, name))
 
@@ -81,6 +85,7 @@ def row_outcome(outcome: RefinedInstance) -> RowOutcome:
         before=_known(outcome.before),
         after=_known(outcome.after),
         seconds=outcome.seconds,
+        doubtful=outcome.doubtful,
     )
 
 

@@ -13,10 +13,13 @@ import numpy as np
 
 from refine_batch.job.batch import Batch
 from refine_batch.job.ledger import Ledger
+from refine_batch.job.shelf import USUAL
 from refine_batch.job.sizing import MUCH, Costs, share
 
 # Batches in an actor's hands: one on the device, one that is made ready or waits for it, one that is concluded.
 DEPTH = 3
+# The weight of a batch, at most, so that an actor can hold three: of meshes whose files take 256 MB together.
+HEAVIEST = 0.5 * 256e6 / USUAL
 
 
 class Work(Protocol):
@@ -145,10 +148,11 @@ class Schedule:
         if self._exact or self._for is None:
             return self._work.take(self._largest)
         left, full, actors = self._work.left, self._largest * self._work.each, max(1, self._actors())
+        full = min(full, max(HEAVIEST, self._work.each))
         if not left:
             return None
         if left > MUCH * full * actors:
-            return self._work.take(self._largest)
+            return self._work.take(self._largest, full)
         hands = self._everyone()
         loads = {id(hand): self._load(hand) for hand in hands}
         speeds = sum(hand.speed for hand in hands) + max(0, actors - len(hands))

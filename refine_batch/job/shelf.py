@@ -115,3 +115,8 @@ class Shelf:
 def weight_of(size: int) -> float:
     """Of a row of this class."""
     return 0.5 + 0.5 * float(CLASS ** (size + 0.5)) / USUAL
+
+
+def bytes_of(weight: float) -> float:
+    """Of the mesh of a row of this weight."""
+    return max(0.0, 2.0 * weight - 1.0) * USUAL

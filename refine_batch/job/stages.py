@@ -1,89 +1,187 @@
-"""The stages that a batch goes through in an actor: load → refine on the device → and then it is written."""
+"""The stages that a batch goes through in an actor: load → prepare → optimise → conclude; then it is written.
+
+Each stage is an object with a name and what it does to a batch. Several batches are under way at a time, each at
+another stage; of optimising, which has the device, there is one at a time.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
-from refine_batch.errors import UsageError
-from refine_batch.instance import Instance, RefinedInstance
+import torch
+
+from refine_batch.errors import ErrorKind, UsageError
+from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
+from refine_batch.job.crew import Crew
+from refine_batch.job.host_work import Readied, Some, conclude, ready
 from refine_batch.job.outcomes import failed
+from refine_batch.job.shelf import bytes_of
 from refine_batch.job.turns import Turns
+from refine_batch.refinement.optimise import Optimised, groups, optimise
+from refine_batch.refinement.prepare import Prepared
+
+Seconds = defaultdict[str, float]
 
 
-@dataclass
-class Concluded:
-    """A batch that only has to be written: what became of its rows, in order, and what the stages took."""
+@dataclass(eq=False)
+class Passing:
+    """A batch on its way through the stages.
 
-    outcomes: list[RefinedInstance]
-    seconds: dict[str, float] = field(default_factory=dict)
+    Attributes
+    ----------
+    rows
+        What was made of each row before the device.
+    made
+        By row: what the method made of it.
+    outcomes
+        What became of each row, in order, at the end.
+    own
+        By row and stage: the seconds it took. Of the device's a row has an equal share of its group's.
+    seconds
+        By stage: of all rows together. Waiting is nobody's work and not counted.
+    """
+
+    batch: Batch
+    rows: list[Readied] = field(default_factory=list)
+    made: dict[int, Any] = field(default_factory=dict)
+    outcomes: list[RefinedInstance] = field(default_factory=list)
+    seconds: Seconds = field(default_factory=lambda: Seconds(float))
+    own: list[Seconds] = field(default_factory=list)
+
+
+class Stage(Protocol):
+    """One stage: its name, and what it does to a batch."""
+
+    name: str
+
+    def __call__(self, passing: Passing) -> None: ...
+
+
+class Prepare:
+    """Load and prepare, by the crew: what is read is prepared where it was read."""
+
+    name = "prepare"
+
+    def __init__(self, assignment: Assignment, turns: Turns, crew: Crew):
+        self._assignment, self._turns, self._crew = assignment, turns, crew
+
+    def __call__(self, passing: Passing) -> None:
+        self._turns.check(passing.batch.name)
+        tasks, hands = passing.batch.tasks, min(self._crew.hands, len(passing.batch))
+        # Dealt out in turn: each hand has rows of all sizes.
+        made = self._crew.map(ready, [self._some(passing.batch, tasks[k::hands]) for k in range(hands)])
+        passing.rows = [made[k % hands][k // hands] for k in range(len(tasks))]
+        for k, row in enumerate(passing.rows):
+            if row.outcome is not None and row.outcome.error_kind == ErrorKind.OUT_OF_MEMORY:
+                # Once more, with nothing of its own batch beside it.
+                [[passing.rows[k]]] = self._crew.map(ready, [self._some(passing.batch, [tasks[k]])])
+        passing.own = [Seconds(float, row.seconds) for row in passing.rows]
+
+    def _some(self, batch: Batch, tasks: Sequence[Task]) -> Some:
+        return Some(tasks, self._assignment, self._crew.hands, bytes_of(batch.weight / len(batch)))
+
+
+class Optimise:
+    """The method, on the device."""
+
+    name = "optimise"
+
+    def __init__(self, assignment: Assignment, turns: Turns, device: torch.device):
+        self._assignment, self._turns, self._device = assignment, turns, device
+
+    def __call__(self, passing: Passing) -> None:
+        places = [k for k, row in enumerate(passing.rows) if row.prepared is not None]
+        prepared = [row.prepared for row in passing.rows if row.prepared is not None]
+        with self._turns.at_the_device(passing.batch.name):
+            for group in groups(prepared, self._assignment.config, self._device, self._assignment.batch_size):
+                begun = time.perf_counter()
+                made = self._isolated([prepared[n] for n in group])
+                share = (time.perf_counter() - begun) / len(group)
+                for n, outcome in zip(group, made, strict=True):
+                    passing.made[places[n]] = outcome
+                    passing.own[places[n]]["optimise"] += share
+
+    def _isolated(self, batch: Sequence[Prepared]) -> list[Any]:
+        """All together; where that ends by SystemExit all the same, in halves, so that only the one to blame fails."""
+        try:
+            return optimise(batch, self._assignment.config, self._device)
+        except UsageError:
+            # The configuration is at fault, not an instance: the run ends.
+            raise
+        except (Exception, SystemExit) as error:
+            if len(batch) == 1:
+                return [failed(batch[0].instance_id, error)]
+        middle = len(batch) // 2
+        return self._isolated(batch[:middle]) + self._isolated(batch[middle:])
+
+
+class Conclude:
+    """Figures and the guard, by the crew."""
+
+    name = "conclude"
+
+    def __init__(self, assignment: Assignment, crew: Crew, device: torch.device):
+        self._assignment, self._crew, self._device = assignment, crew, device
+
+    def __call__(self, passing: Passing) -> None:
+        ids = passing.batch.ids
+        open_ = [k for k, made in passing.made.items() if not isinstance(made, RefinedInstance)]
+        work = [(ids[k], passing.made[k], self._assignment.config) for k in open_]
+        done = self._crew.map(conclude, work)
+        for n, (outcome, _) in enumerate(done):
+            if outcome.error_kind == ErrorKind.OUT_OF_MEMORY and isinstance(work[n][1], Optimised):
+                [done[n]] = self._crew.map(conclude, [work[n]])
+        found = {k: row.outcome for k, row in enumerate(passing.rows) if row.outcome is not None}
+        found |= {k: made for k, made in passing.made.items() if isinstance(made, RefinedInstance)}
+        for k, (outcome, seconds) in zip(open_, done, strict=True):
+            found[k] = outcome
+            passing.own[k]["conclude"] += seconds
+        passing.outcomes = [self._whole(found[k], passing.rows[k], passing.own[k]) for k in range(len(ids))]
+        passing.rows, passing.made = [], {}
+
+    def _whole(self, outcome: RefinedInstance, row: Readied, own: Seconds) -> RefinedInstance:
+        return replace(
+            outcome,
+            content=row.content,
+            notes=row.notes or outcome.notes,
+            seconds=sum(own.values()) - own["load"],
+            stages=dict(own),
+            device=str(self._device),
+        )
 
 
 class Stages:
-    """Everything that happens to a batch but its being written."""
+    """The stages in their order."""
 
-    def __init__(self, assignment: Assignment, turns: Turns):
-        self._assignment, self._turns = assignment, turns
-        self._loaders = ThreadPoolExecutor(assignment.loaders, thread_name_prefix="load")
+    def __init__(self, assignment: Assignment, turns: Turns, device: torch.device):
+        self.device = device
+        self.crew = Crew(assignment.cores)
+        self._stages: tuple[Stage, ...] = (
+            Prepare(assignment, turns, self.crew),
+            Optimise(assignment, turns, device),
+            Conclude(assignment, self.crew, device),
+        )
 
-    def conclude(self, batch: Batch) -> Concluded:
+    def pass_through(self, batch: Batch) -> Passing:
         """Bring a batch through all of them.
 
         Raises
         ------
         Withdrawn
             It was taken back before its turn at the device.
+        CrewError
+            A process died that did the host's part.
         """
-        begun = time.monotonic()
-        loading = [self._loaders.submit(load, task, self._assignment) for task in batch.tasks]
-        loaded = [_settled(task, future) for task, future in zip(batch.tasks, loading, strict=True)]
-        seconds = {"load": time.monotonic() - begun}
-        with self._turns.at_the_device(batch.name):
-            begun = time.monotonic()
-            refined = iter(refine_isolated([x for x in loaded if isinstance(x, Instance)], self._assignment))
-            outcomes = [replace(next(refined), content=x.content) if isinstance(x, Instance) else x for x in loaded]
-            seconds["optimise"] = time.monotonic() - begun
-        return Concluded(outcomes, seconds)
-
-
-def load(task: Task, assignment: Assignment) -> Instance:
-    """The instance of one row. Raises InstanceError."""
-    from refine_batch.dataset.load import Limits, load_instance
-
-    problem = task.row.problem()
-    if problem is not None:
-        raise problem
-    limits = Limits(image_pixels=assignment.max_pixels)
-    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint, limits=limits)
-
-
-def _settled(task: Task, future: Future[Instance]) -> Instance | RefinedInstance:
-    try:
-        return future.result()
-    except Exception as error:
-        return failed(task.row.instance_id, error)
-
-
-def refine_isolated(instances: Sequence[Instance], assignment: Assignment) -> list[RefinedInstance]:
-    """Refine together; where that raises all the same, in halves, so that only the one to blame fails."""
-    from refine_batch.refinement.pipeline import refine
-
-    if not instances:
-        return []
-    try:
-        refined = refine(instances, assignment.config, device=assignment.device)
-        if len(refined) != len(instances):
-            raise RuntimeError(f"{len(instances)} instances went in and {len(refined)} came out")
-        return refined
-    except UsageError:
-        # The configuration is at fault, not an instance: the run ends.
-        raise
-    except (Exception, SystemExit) as error:
-        if len(instances) == 1:
-            return [failed(instances[0].instance_id, error)]
-    half = len(instances) // 2
-    return refine_isolated(instances[:half], assignment) + refine_isolated(instances[half:], assignment)
+        passing = Passing(batch)
+        for stage in self._stages:
+            stage(passing)
+        for own in passing.own:
+            for name, seconds in own.items():
+                passing.seconds[name] += seconds
+        return passing

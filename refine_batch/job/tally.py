@@ -17,15 +17,22 @@ class _Sums:
 
 @dataclass
 class Tally:
-    """Sums over the rows that have a figure both before and after; `stages` in seconds of one actor each."""
+    """Sums over the rows that have a figure both before and after; `stages` in seconds of one core or
+    device, and for how many seconds devices were busy and idle.
+    """
 
     seconds: float = 0.0
+    doubtful: int = 0
+    busy: float = 0.0
+    idle: float = 0.0
     stages: Counter[str] = field(default_factory=Counter)
     _sums: defaultdict[str, _Sums] = field(default_factory=lambda: defaultdict(_Sums))
 
     def add(self, report: Report) -> None:
         self.seconds += report.seconds
+        self.doubtful += report.doubtful
         self.stages.update(report.stages)
+        self.busy, self.idle = self.busy + report.device[0], self.idle + report.device[1]
         for name, (count, before, after) in report.figures.items():
             sums = self._sums[name]
             sums.count += count

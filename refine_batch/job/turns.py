@@ -31,6 +31,14 @@ class Turns:
         self._since: float | None = None
         self._working = False
         self.busy = self.idle = 0.0
+        self._told = (0.0, 0.0)
+
+    def news(self) -> tuple[float, float]:
+        """Seconds (busy, idle) since this was asked last."""
+        with self._changed:
+            busy, idle = self._told
+            self._told = (self.busy, self.idle)
+            return self.busy - busy, self.idle - idle
 
     def enter(self, name: str) -> None:
         """Note that a batch came; its turn goes by that."""

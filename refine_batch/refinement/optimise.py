@@ -18,6 +18,7 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.methods.base import MethodOutput, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
+from refine_batch.refinement.hint_checks import fit_for_use
 from refine_batch.refinement.plausibility import Verdict, judge
 from refine_batch.refinement.prepare import Prepared
 
@@ -74,7 +75,7 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
                 outcomes[i] = one
         return [(i, one) for i, one in zip(places, found, strict=True) if outcomes[i] is None]
 
-    seen = still([_each(lambda p: _with_camera(p, device), prepared, device) for prepared in batch])
+    seen = still([_each(lambda p: fit_for_use(_with_camera(p, device), config.method), one, device) for one in batch])
     ready = [prepared for _, prepared in seen]
     if config.guard:
         # Where the masks ask for nothing, hints may.
@@ -157,6 +158,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def unexpected(error: Exception) -> InstanceError:
     """What nobody foresaw, as an instance's fault."""
+    if out_of_memory(error):
+        return InstanceError(ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": "))
     return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
 
 

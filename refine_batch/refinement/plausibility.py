@@ -15,17 +15,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.camera import Camera, stack_cameras
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.outlines import outline_distance
+from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.camera_only import fit_cameras
 from refine_batch.refinement.camera_fit import reduced
 from refine_batch.refinement.occlusion import occlusion_doubt
 from refine_batch.refinement.prepare import Prepared
 from refine_batch.render import hard_silhouettes
+from refine_batch.render.hard import silhouettes
 
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
 # alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
@@ -35,7 +37,7 @@ ALREADY_GOOD = 0.0067
 EXPLAINED = 0.0045
 # 2D IoU below which neither holds: the outlines of what is thin lie near each other wherever it is. The least of true
 # shapes was 0.934, of 78 with exact and with wrong cameras.
-ALIKE = 0.9
+ALIKE = 0.8
 # 2D IoU below which mesh and mask have nothing to do with each other: of coarse meshes with cameras off by 5° and a
 # tenth the least was 0.66 (52 of real shapes) and 0.48 (60 synthetic); nine in ten meshes of other objects are below.
 UNRELATED = 0.5
@@ -53,6 +55,9 @@ ELSEWHERE_EXACT = 0.3
 # gains the camera's spread grows from the first to the second of these multiples.
 GAINS = (0.08, 0.13)
 LOOSENESS = (0.7, 2.2)
+# The same where the outlines agree as they are, which bears the camera out: hints, which may still ask for another
+# shape, hardly move it.
+BORNE_OUT = 0.2
 # Above this 2D IoU no other direction is looked for.
 AGREED = 0.9
 _SIZE = 64
@@ -93,7 +98,7 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
     for prepared in batch:
         near = outlines_apart(prepared.subject)
         agrees = near < ALREADY_GOOD and silhouette_iou(prepared.subject) >= ALIKE
-        verdicts.append(Verdict(_agrees(near), settled=True) if agrees else None)
+        verdicts.append(Verdict(_agrees(near), settled=True, looseness=BORNE_OUT) if agrees else None)
     open_ = [i for i, verdict in enumerate(verdicts) if verdict is None]
     fitted = fit_cameras([batch[i].subject for i in open_], config, device) if open_ else []
     for i, outcome in zip(open_, fitted, strict=True):
@@ -180,8 +185,11 @@ def _elsewhere(subject: PreparedInstance, camera: Camera) -> tuple[float, float,
     mask = reduced(view.covered, _SIZE).numpy() >= 0.5
     known = reduced(view.silhouette_known, _SIZE).numpy() >= 0.5
 
+    meshes = PaddedMeshes.of([subject.mesh])
+
     def ious(cameras: Sequence[Camera]) -> np.ndarray:
-        return mask_iou(hard_silhouettes(subject.mesh, cameras, _SIZE) & known, mask & known)
+        views = torch.zeros(len(cameras), dtype=torch.int32)
+        return mask_iou(silhouettes(meshes, stack_cameras(cameras), views, _SIZE).numpy() & known, mask & known)
 
     def beside(turn: float) -> list[Camera]:
         return [

@@ -41,6 +41,8 @@ class Prepared:
         In the mesh's own coordinates.
     steps
         What was done to the mesh that the result shows, by name; empty where nothing was.
+    notes
+        What was left out of the instance, a sentence each.
     """
 
     instance_id: str
@@ -49,6 +51,7 @@ class Prepared:
     given: Camera | UnknownCamera
     ground_truth: Mesh | None = None
     steps: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def unknown(self) -> UnknownCamera | None:
@@ -240,7 +243,7 @@ def _plane(instance: Instance, working: WorkingMesh, config: RefineConfig) -> Sy
     """In working units. A plane that somebody named goes through the mesh's own origin."""
     axis = instance.symmetry_axis or config.symmetry_axis
     if axis == "auto":
-        return find_plane(working.mesh)
+        return find_plane(working.mesh, origin=(-working.centre / working.extent).tolist())
     if axis == "none":
         return None
     normal = AXES[cast(SymmetryAxis, axis)]

@@ -23,6 +23,7 @@ from refine_batch.io.storage import Storage, StorageError, fetch
 from refine_batch.io.uri import redact, redact_uri
 from refine_batch.mesh import Mesh
 from refine_batch.report import pictures
+from refine_batch.report.further import further_pictures
 from refine_batch.report.geometry import encode, materials
 from refine_batch.results.live import live_rows
 from refine_batch.results.rows import mesh_of
@@ -34,6 +35,7 @@ _SMALL = (
     *("preparation", "camera_source", *_CAMERA, "intrinsics", "extrinsics", "symmetry_axis"),
     *("attempts", "device", "refined_at"),
     *("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri"),
+    *("ignore_uri", "depth_uri", "normals_uri", "views", "views_uri", "notes"),
     *(f"{figure}_{when}" for figure in FIGURES for when in ("before", "after")),
 )
 _READERS = 8
@@ -53,6 +55,8 @@ class Exhibit:
         Why it was chosen, one of `survey.GROUPS`.
     photo, overlay_before, overlay_after
         Data URIs, None where there is nothing to show.
+    further
+        What else the row was made from, as (what it is, data URI): hints, ignored pixels, views.
     meshes
         By `coarse`, `refined` and `truth`, as `geometry.encode` gives them.
     materials
@@ -66,6 +70,7 @@ class Exhibit:
     photo: str | None = None
     overlay_before: str | None = None
     overlay_after: str | None = None
+    further: list[tuple[str, str]] = field(default_factory=list)
     meshes: dict[str, dict[str, Any]] = field(default_factory=dict)
     materials: dict[str, Any] | None = None
     loss_curve: list[float] | None = None
@@ -144,6 +149,7 @@ class _Inputs:
         exhibit, camera = self._exhibit, self._exhibit.camera
         if self.rgb is not None:
             exhibit.photo = pictures.photo(self.rgb, self.mask)
+        exhibit.further = list(further_pictures(exhibit.row, self.rgb, self._fetched, exhibit.problems))
         if self.mask is not None and camera is not None:
             if self.coarse is not None:
                 exhibit.overlay_before = pictures.overlay(self.coarse, camera, self.mask, pictures.COARSE)
@@ -196,7 +202,10 @@ class _Inputs:
         return mesh
 
     def _read(self, column: str, limit: int) -> bytes | None:
-        uri = self._exhibit.row[column]
+        return self._fetched(self._exhibit.row[column], column, limit)
+
+    def _fetched(self, uri: str | None, column: str, limit: int) -> bytes | None:
+        """A file's bytes; None, and its problem among the exhibit's, where it cannot be had."""
         if not uri:
             return None
         if "***" in redact_uri(uri):

@@ -33,6 +33,26 @@ def photo(rgb: np.ndarray, mask: np.ndarray | None) -> str:
     return webp(Image.fromarray((np.concatenate([picture, alpha], axis=2) * 255).round().astype(np.uint8)))
 
 
+def depth(values: np.ndarray) -> str:
+    """Depth (H, W), NaN where unknown, as greys: what is near is bright, what is unknown transparent."""
+    known = np.isfinite(values)
+    low, high = np.quantile(values[known], (0.02, 0.98)) if known.any() else (0.0, 1.0)
+    grey = 0.15 + 0.85 * np.clip((high - values) / max(float(high - low), 1e-12), 0.0, 1.0)
+    return _hint(np.repeat(grey[..., None], 3, axis=2), known)
+
+
+def normals(values: np.ndarray) -> str:
+    """Normals (H, W, 3), x right, y up, z towards the viewer, as colours; what is unknown (NaN) transparent."""
+    return _hint((values + 1.0) / 2.0, np.isfinite(values).all(axis=2))
+
+
+def _hint(colours: np.ndarray, known: np.ndarray) -> str:
+    planes = np.where(known[..., None], np.dstack([colours, known]), 0.0).astype(np.float32)
+    square = resize_square(planes, SIZE)
+    square[..., :3] /= np.maximum(square[..., 3:], 1e-3)
+    return webp(Image.fromarray((square.clip(0.0, 1.0) * 255).round().astype(np.uint8)))
+
+
 def overlay(mesh: Mesh, camera: Camera, mask: np.ndarray, colour: tuple[int, int, int]) -> str:
     """Mask (H, W) bool against the mesh's silhouette: where both are, and where only one is."""
     square = resize_square(mask[..., None].astype(np.float32), SIZE)[..., 0] >= 0.5

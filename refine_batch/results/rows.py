@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from refine_batch.dataset.row import ManifestRow
+from refine_batch.dataset.views import without_credentials
 from refine_batch.errors import ErrorKind
 from refine_batch.io.uri import redact, redact_uri
-from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA
+from refine_batch.results.schema import FIGURES, LOSSES, RESULT_SCHEMA, STAGES
 from refine_batch.results.transient import runs_failed
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _LONGEST_MESSAGE = 2000
 _CAMERA = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y")
 _SAID = (*_CAMERA, "projection")
-_URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri")
+_URIS = ("mesh_uri", "image_uri", "mask_uri", "ground_truth_uri", "ignore_uri", "depth_uri", "normals_uri", "views_uri")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def row_of(refined: RefinedInstance, row: ManifestRow, context: RowContext) -> d
         "preparation": refined.preparation,
         "steps": refined.steps,
         "seconds": _finite(refined.seconds),
+        **{f"seconds_{name}": _finite(refined.stages.get(name)) for name in STAGES},
         "device": refined.device,
         "loss_total": _finite(refined.loss_total),
         "loss_curve": refined.loss_curve,
@@ -126,6 +128,7 @@ def _common(row: ManifestRow, context: RowContext) -> dict[str, Any]:
         {"instance_id": row.instance_id, "category": row.category, "symmetry_axis": row.axis()}
         | values
         | uris
+        | {"views": None if row.views is None else without_credentials(row.views)}
         | {"refined_at": now if not_before is None else max(now, not_before + timedelta(microseconds=1))}
     )
 

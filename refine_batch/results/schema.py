@@ -10,6 +10,9 @@ from refine_batch.dataset.columns import RESULTS_MARK
 
 # Raised when a column's type or meaning changes, or one goes; a column that is only added leaves it as it is.
 SCHEMA_VERSION = 2
+# What an instance goes through. A row cannot say how long its own file took to be put into storage, only the run's
+# record can: of writing it has the time that its own laying out took.
+STAGES = ("load", "prepare", "optimise", "conclude", "write")
 _VERSION_KEY = RESULTS_MARK
 
 FIGURES = ("iou_2d", "chamfer_l2", "f_score", "emd", "iou_3d", "iou_multiview", "iou_2d_views")
@@ -70,6 +73,7 @@ def _fields() -> list[pa.Field]:
         _field("code_version", text, "version of this package"),
         _field("refined_at", pa.timestamp("us", "UTC"), "when; the newest row of an instance_id is the truth", "UTC"),
         _field("seconds", real, "this instance's share of its batch", "s"),
+        *(_field(f"seconds_{name}", real, f"of this instance's own, to {name}", "s") for name in STAGES),
         _field("steps", pa.int32(), "optimisation steps taken"),
         _field("device", text, "cpu or cuda, and which"),
         _field("node", text, "the machine"),
@@ -77,6 +81,11 @@ def _fields() -> list[pa.Field]:
         _field("image_uri", text, "the image, absolute, without credentials"),
         _field("mask_uri", text, "the mask, absolute, without credentials"),
         _field("ground_truth_uri", text, "the ground truth, absolute, without credentials"),
+        _field("ignore_uri", text, "what marks ignored pixels, absolute, without credentials"),
+        _field("depth_uri", text, "the depth, absolute, without credentials"),
+        _field("normals_uri", text, "the normals, absolute, without credentials"),
+        _field("views", text, "JSON: the manifest's further views, without credentials; null where there are none"),
+        _field("views_uri", text, "the file of further views, absolute, without credentials"),
         _field("symmetry_axis", text, "normal of the symmetry plane, or none; null for an oblique plane"),
         _field("symmetry_plane", pa.list_(real, 4), "its normal and offset: p·normal = offset", "object units"),
         _field(

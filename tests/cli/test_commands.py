@@ -306,3 +306,34 @@ def test_validate_says_once_that_ids_are_whole_numbers(tmp_path):
     row = {"instance_id": 7, "mesh_uri": "m.obj", "image_uri": "i.png", "azimuth": 1, "elevation": 2, "distance": 3}
     (tmp_path / "m.jsonl").write_text(json.dumps(row))
     assert invoke("validate", tmp_path / "m.jsonl").output.count("taken as their decimal text") == 1
+
+
+def test_status_says_where_the_time_of_the_last_run_went():
+    from refine_batch.cli.status import _time_spent
+    from refine_batch.results.run_record import RunRecord
+
+    record = RunRecord(run_id="r", started_at=datetime.now(UTC), counts={"refined": 3, "failed": 1})
+    assert _time_spent(record) == ""
+    record.totals = {"seconds": 9.0, "seconds_load": 2.0, "seconds_optimise": 8.0}
+    assert _time_spent(record) == "where its time went, seconds an instance: load 0.5, optimise 2"
+    record.totals |= {"device_busy": 3.0, "device_idle": 1.0}
+    assert _time_spent(record).endswith("optimise 2; devices busy 75% of the time")
+
+
+@pytest.mark.parametrize(("doubtful", "told"), [(312, True), (40, True), (39, False), (0, False)])
+def test_many_meshes_that_hardly_meet_their_masks_are_told_in_one_line(doubtful, told, capsys):
+    from refine_batch.cli.run import summarise
+    from refine_batch.results.run_record import RunRecord
+
+    record = RunRecord(
+        run_id="r", started_at=datetime.now(UTC), manifest="m.csv", output="out", outcome="finished", rows=400
+    )
+    record.counts, record.totals = {"refined": 80, "kept": 315, "failed": 5}, {"doubtful": float(doubtful)}
+    summarise(record)
+    said = [line for line in capsys.readouterr().out.splitlines() if "hardly meet" in line]
+    assert len(said) == told
+    if told:
+        assert said[0].startswith(
+            f"{doubtful} of 400 meshes hardly meet their masks: are the cameras in the convention"
+        )
+        assert said[0].endswith("refine-batch validate m.csv --preview page.html")

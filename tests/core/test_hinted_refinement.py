@@ -16,7 +16,7 @@ from refine_batch.losses.hints import seen_surface
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.methods import PreparedInstance, load_method
-from refine_batch.methods.base import View
+from refine_batch.methods.base import MethodOutput, View
 from refine_batch.methods.hints import Hints, away_from_edges, disagreement, local_median
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.trust import TOLERATED, ViewTrust
@@ -233,6 +233,31 @@ def test_the_guard_keeps_a_mesh_that_agrees_less_with_its_hint():
     chosen = choose(subject, worse, CONFIG, lambda vertices, cameras: 1.0, 1.0)
     assert chosen.share == 0.0
     assert "less with the hints" in chosen.reason
+
+
+def test_the_guard_keeps_a_mesh_that_hints_ask_far_away(monkeypatch):
+    true = sphere()
+    flat = flattened(true, 0.65)
+    subject = prepared("told", flat, view(true, normals=truly_seen(true)[1]))
+    output = MethodOutput(true.vertices, cameras=(CAMERA,))
+    assert choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0).share == 1.0
+    moved = float(np.sqrt(((true.vertices - flat.vertices) ** 2).sum(axis=1).mean()))
+    monkeypatch.setattr("refine_batch.refinement.guard.MAX_MOVED", 0.9 * moved)
+    chosen = choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0)
+    assert chosen.share == 0.0
+    assert f"ask for a shape {moved:.0%} of its extent away" in chosen.reason
+
+
+def test_the_risk_is_not_asked_of_three_views():
+    """It was fitted to single pictures."""
+    true = sphere()
+    around = [replace(CAMERA, azimuth=CAMERA.azimuth + 90.0 * n) for n in range(3)]
+    views = [view(true, camera) for camera in around]
+    for count, share in ((2, 0.0), (3, 1.0)):
+        subject = prepared("several", flattened(true, 0.8), *views[:count])
+        output = MethodOutput(true.vertices, cameras=tuple(around[:count]))
+        risky = CONFIG.model_copy(update={"guard_risk": 0.0})
+        assert choose(subject, output, risky, lambda vertices, cameras: 1.0, 0.9).share == share
 
 
 def test_views_all_around_find_what_one_cannot():

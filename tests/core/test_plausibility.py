@@ -15,6 +15,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, Instance
 from refine_batch.mesh import Mesh
+from refine_batch.refinement.pipeline import refine
 from refine_batch.refinement.plausibility import Verdict, judge, outlines_apart, silhouette_iou
 from refine_batch.refinement.prepare import Prepared, prepare
 
@@ -129,3 +130,10 @@ def test_a_mask_of_which_a_part_is_hidden_pulls_nothing_in():
     untold = prepare(Instance("it", CHAIR, image, mask & ~hidden, CAMERA), CONFIG)
     assert "probably hidden" in verdict(untold).reason
     assert "hidden" not in (verdict(told).reason or "")
+
+
+@pytest.mark.parametrize(("true", "doubtful"), [(CHAIR, False), (unit(box(0.2, 1.0, 0.1)), True)])
+def test_a_doubt_reaches_whoever_asked_for_the_refinement(true, doubtful):
+    mask = view(true, CAMERA, SIZE).covered
+    [outcome] = refine([Instance("it", CHAIR, np.zeros((SIZE, SIZE, 3), np.uint8), mask, CAMERA)], CONFIG)
+    assert (outcome.status, outcome.doubtful) == ("kept", doubtful)

@@ -14,6 +14,7 @@ from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
+from refine_batch.methods.large_steps import Descent
 from refine_batch.methods.scene import Scene
 from refine_batch.render import load_renderer
 
@@ -189,3 +190,17 @@ def test_covered_shares_are_met_as_shares():
     assert 1.0 - iou(BALL.vertices, fine) > 0.15
     assert max(errors) < 0.04
     assert not np.array_equal(outcomes[0].vertices, outcomes[1].vertices)
+
+
+def test_at_the_full_size_a_share_is_what_it_is_nearer_to():
+    """The silhouette is far sharper than a pixel there; half a pixel would be met at its very centre alone."""
+    true = stretched(1.2, 0.9, 1.0)
+    shares = view(true, FRONT, 128).mask.reshape(32, 4, 32, 4).mean(axis=(1, 3)).astype(np.float32)
+    instance = seen("a", true, size=32)
+    losses = []
+    for mask in (shares, (shares >= 0.5).astype(np.float32)):
+        given = replace(instance, views=(replace(instance.views[0], mask=mask),))
+        course = Descent([given], Scene.of([given], load_renderer("warp"), CPU), RefineConfig().large_steps, 10)
+        losses.append([float(course.iterate(step).terms[0, 0].detach()) for step in (0, 9)])
+    assert losses[0][0] != pytest.approx(losses[1][0], rel=1e-4)
+    assert losses[0][1] == losses[1][1]

@@ -90,6 +90,29 @@ def test_a_plane_that_does_not_go_through_the_middle(side):
     assert plane.offset * np.sign(plane.normal[2]) == pytest.approx(-middle, abs=0.01)
 
 
+def bent_chair() -> Mesh:
+    """A chair that a coarse method leant over: what is higher stands farther in z."""
+    bent = CHAIR.vertices.astype(np.float64)
+    bent[:, 2] += 0.08 * (bent[:, 1] - bent[:, 1].min()) ** 2
+    return unit(Mesh(bent, CHAIR.faces))
+
+
+def test_the_plane_through_the_objects_own_origin_is_taken_where_the_mesh_bears_it_out():
+    """It is the object's, without the coarse mesh's errors; and it stays where it is."""
+    own = find_plane(bent_chair(), origin=(0.1, -0.2, -0.0125))
+    assert own.axis == "z"
+    assert own.offset == pytest.approx(-0.0125)
+    assert not own.free
+    assert own.trust > 0.9
+
+
+@pytest.mark.parametrize("origin", [(0.0, 0.0, 0.0), (0.1, -0.2, -0.2)])
+def test_an_origin_that_is_but_the_middle_of_the_box_or_far_from_any_plane_is_none(origin):
+    own, found = find_plane(bent_chair(), origin=origin), find_plane(bent_chair())
+    assert own == found
+    assert own.free
+
+
 def test_what_is_not_symmetric_is_hardly_believed():
     """A stair of blocks that turn as they rise."""
     blocks = [box(0.5, 0.18, 0.16, centre=(0.25, 0.18 * k, 0.0)) for k in range(5)]

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import trimesh
 from layout_fixtures import (
     encoded,
     look_at_mask,
@@ -18,9 +19,11 @@ from layout_fixtures import (
     rotation,
 )
 from manifest_checks import instances, left_out, rows_of, silhouette_iou
+from view_checks import manifest_rows
 
 from refine_batch.dataset.layouts.entry import Reason
-from refine_batch.errors import UsageError
+from refine_batch.dataset.load import load_instance
+from refine_batch.errors import InstanceError, UsageError
 
 CAMERAS = {
     "0146": {"azimuth": 69.0, "elevation": 22.0, "distance": 1.6},
@@ -108,7 +111,7 @@ def converted(camera: dict, convention: str) -> dict:
 
 @pytest.mark.parametrize("convention", ["opencv", "extrinsics", "opengl", "pytorch3d"])
 def test_cameras_of_other_conventions(storage, build, convention):
-    """One looks at the object, and its picture is used as it is; one past it, and its picture is turned."""
+    """One looks at the object, and its picture is used as it is; one past it, and its picture is cut out."""
     cameras, models = {"at": opencv_camera(1, 0.0), "past": opencv_camera(2, 0.2)}, {}
     for number, (stem, camera) in enumerate(cameras.items()):
         models[stem] = lopsided(number)
@@ -248,9 +251,31 @@ def test_bad_matrices_are_named(storage, build):
         storage.write(f"meshes/{name}.obj", mesh_bytes(lopsided().vertices, lopsided().faces))
     storage.write("cameras.json", json.dumps(cameras).encode())
     built = build("folder", cameras=storage.path_of("cameras.json"), camera_convention="opencv")
-    assert built.rows == 1
-    invalid = {name: "camera_invalid" for name in cameras if name not in ("good", "nok")}
+    # Where the mesh's origin lies says nothing: it may stand anywhere. That it is not in the picture a run says.
+    assert built.rows == 3
+    fine = ("good", "behind", "far")
+    invalid = {name: "camera_invalid" for name in cameras if name not in (*fine, "nok")}
     assert left_out(built, storage) == invalid | {"nok": "camera_missing"}
+    behind = next(row for row in manifest_rows(built, storage) if row.instance_id == "behind")
+    with pytest.raises(InstanceError, match=r"centre lies 1\.95 behind the camera"):
+        load_instance(behind, s3_endpoint=storage.s3_endpoint)
+
+
+def test_a_mesh_in_its_camera_s_frame_in_a_large_photograph(storage, build):
+    """Its origin is at the camera, and it is small: the picture is cut out round it, and no pixel is resampled."""
+    model = lopsided(3)
+    vertices = model.vertices * 0.3 + [0.6, -0.4, 3.0]
+    camera = {"R": np.eye(3).tolist(), "t": [0, 0, 0], "K": [[900, 0, 620], [0, 900, 470], [0, 0, 1]]}
+    mask = opencv_mask(camera | {"size": [1200, 900]}, trimesh.Trimesh(vertices, model.faces, process=False))
+    storage.write("meshes/a.obj", mesh_bytes(vertices, model.faces))
+    storage.write("data/a.png", encoded(rgba(mask), "png"))
+    storage.write("cameras.json", json.dumps({"a": camera}).encode())
+    built = build("folder", cameras=storage.path_of("cameras.json"), camera_convention="opencv")
+    [instance] = instances(built, storage)
+    assert silhouette_iou(instance) >= 0.97
+    assert (instance.mask > 0.5).mean() > 0.1
+    [row] = manifest_rows(built, storage)
+    assert (row.azimuth, len(row.intrinsics), len(row.extrinsics)) == (None, 4, 12)
 
 
 def test_masks_in_a_folder_of_their_own(storage, build):

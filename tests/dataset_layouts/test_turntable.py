@@ -72,6 +72,17 @@ def test_orthographic_pictures(storage, build):
     assert view_ious(near, storage)[0] < ious[0] - 0.02
 
 
+def test_how_far_cameras_may_be_off_is_written_into_rows_and_views(storage, build):
+    model = lopsided()
+    for number, mask in enumerate(masks(perspective, model)):
+        storage.write(f"data/cup_{number}.png", encoded(rgba(mask), "png"))
+    write_mesh(storage, model)
+    [row] = manifest_rows(build("turntable", **PERSPECTIVE, camera_error=(3.0, 0.05)), storage)
+    for picture in (row, *parse_views(row.views, "cup")):
+        assert (picture.camera_error_degrees, picture.camera_error_distance) == (3.0, 0.05)
+    assert manifest_rows(build("turntable", **PERSPECTIVE), storage)[0].camera_error_degrees is None
+
+
 @pytest.mark.parametrize("how", ["alpha", "colour", "masks"])
 def test_a_grid(storage, build, how):
     model = lopsided()

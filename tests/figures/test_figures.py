@@ -328,6 +328,11 @@ def test_multiview_iou_of_concentric_spheres_is_that_of_their_discs():
 # ---- together ------------------------------------------------------------------------------------------------------
 
 
+def of_one_view(figures: Figures) -> dict[str, float | None]:
+    """By name, without the mean over own views, of which there is one here."""
+    return {name: value for name, value in vars(figures).items() if name != "iou_2d_views"}
+
+
 def test_only_what_is_known_is_measured():
     camera, mesh = Camera(30, 20, 3), sphere(subdivisions=2)
     mask = hard_silhouettes(mesh, [camera], 64)[0]
@@ -335,7 +340,7 @@ def test_only_what_is_known_is_measured():
     assert measure(mesh, camera, mask) == Figures(iou_2d=1.0)
     assert measure(mesh, None, mask) == Figures()
     full = measure(mesh, camera, mask, mesh)
-    assert None not in vars(full).values()
+    assert None not in of_one_view(full).values()
     assert (full.iou_2d, full.iou_3d, full.iou_multiview) == (1.0, 1.0, 1.0)
     assert full.f_score > 0.998
     assert 0 < full.chamfer_l2 < 1
@@ -361,8 +366,8 @@ def test_a_device_measures_what_the_cpu_does(device):
     camera, mask = Camera(30, 20, 3), np.ones((64, 64), dtype=bool)
     here = measure(cube(), camera, mask, sphere(subdivisions=2), seed=3)
     there = Evaluator(mask, sphere(subdivisions=2), seed=3, device=device).measure(cube(), camera)
-    assert None not in vars(there).values()
-    for name, value in vars(here).items():
+    assert None not in of_one_view(there).values()
+    for name, value in of_one_view(here).items():
         assert getattr(there, name) == pytest.approx(value, rel=1e-3), name
 
 
@@ -394,7 +399,7 @@ def test_figures_are_plain_floats_and_repeat():
     camera, mesh = Camera(30, 20, 3), sphere(subdivisions=2)
     mask = np.ones((64, 64), dtype=bool)
     first = measure(cube(), camera, mask, mesh, seed=4)
-    assert all(type(value) is float for value in vars(first).values())
+    assert all(type(value) is float for value in of_one_view(first).values())
     assert measure(cube(), camera, mask, mesh, seed=4) == first
     assert measure(cube(), camera, mask, mesh, seed=5).chamfer_l2 != first.chamfer_l2
     evaluator = Evaluator(mask, mesh, seed=4)

@@ -245,6 +245,21 @@ def test_points_and_lines_are_left_out_and_said():
     assert found.notes == ("2 primitives of mesh 0 are points or lines, or have no positions, and are left out",)
 
 
+def test_skins_and_morph_targets_are_said():
+    file = GltfFile()
+    primitive = plain(file)
+    still = file.mesh(primitive)
+    moving = file.mesh({**primitive, "targets": [{"POSITION": file.accessor(np.zeros((len(POINTS), 3), "<f4"))}]})
+    file.node(mesh=still)
+    file.node(mesh=moving, skin=0)
+    file.description["skins"] = [{"joints": [0]}]
+    found = read_mesh(file.glb(), f"{URI}.glb")
+    assert len(found.mesh.faces) == 2 * len(FACES)
+    skin, targets = found.notes
+    assert f"mesh {moving} has a skin" in skin
+    assert f"mesh {moving} has morph targets" in targets
+
+
 @pytest.mark.parametrize("name", ["EXT_of_the_future", "KHR_node_hoverability", "3DTILES_tiled"])
 def test_an_extension_that_is_required_and_not_understood_is_named(name):
     file = GltfFile()

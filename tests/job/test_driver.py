@@ -14,6 +14,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.job import driver
 from refine_batch.job.options import RunOptions
+from refine_batch.results.schema import STAGES
 
 # Some are half a dozen runs, each of which starts an actor, on however busy a machine.
 pytestmark = pytest.mark.timeout(900)
@@ -249,3 +250,14 @@ def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run):
     outcome = run(manifest, output)
     assert outcome.exit_status == 1
     assert "written" in outcome.record.message
+
+
+def test_an_actor_of_two_cores_has_a_process_for_each(tmp_path, run):
+    ids = ["good-1", "raise-x", "good-2", "exit-x", "good-3"]
+    outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", actors=1, cpus_per_actor=2.0, batch_size=2)
+    assert outcome.record.outcome == "finished", outcome.record.message
+    rows = check_rows(tmp_path / "out", ids, {"raise": ("internal", 1), "exit": ("process_died", 3)})
+    totals = outcome.record.totals
+    assert all(totals[f"seconds_{name}"] > 0 for name in STAGES)
+    assert all(rows["good-1"][f"seconds_{name}"] > 0 for name in STAGES)
+    assert totals["device_busy"] > 0

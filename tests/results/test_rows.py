@@ -243,3 +243,13 @@ def test_a_camera_that_looks_past_the_origin_is_said_as_matrices_alone():
     assert back["symmetry_plane"] == [0.6, 0.0, 0.8, 0.1]
     assert (back["iou_2d_given"], back["iou_2d_refused"], back["share"]) == (0.7, None, 0.0)
     assert back["known_share"] == 0.8
+
+
+def test_views_are_kept_without_credentials():
+    listed = '[{"image_uri":"https://ann:pw@h/v.png","azimuth":90.0,"weight":0.5}]'
+    manifest = ManifestRow("a", "/a.obj", "/a.png", depth_uri="https://ann:pw@h/d.npy", views=listed)
+    row = row_of(RefinedInstance("a", "kept"), manifest, CONTEXT)
+    assert row["views"] == '[{"image_uri":"https://***@h/v.png","azimuth":90.0,"weight":0.5}]'
+    assert row["depth_uri"] == "https://***@h/d.npy"
+    broken = row_of(RefinedInstance("a", "failed"), ManifestRow("a", "/a.obj", "/a.png", views="pw"), CONTEXT)
+    assert broken["views"] is None

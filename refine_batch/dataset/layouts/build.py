@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from refine_batch.dataset.columns import MANIFEST_SCHEMA, VIEWS
 from refine_batch.dataset.layouts.colmap import ColmapLayout
 from refine_batch.dataset.layouts.entry import Layout, LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.folder import FolderLayout
@@ -38,6 +39,7 @@ LAYOUTS: dict[LayoutName, Callable[[LayoutOptions], Layout]] = {
     "webdataset": WebdatasetLayout,
     "huggingface": HuggingfaceLayout,
 }
+ERROR_COLUMNS = ("camera_error_degrees", "camera_error_distance")
 _THREADS = 8
 _AHEAD = 8 * _THREADS
 _EXAMPLES = 3
@@ -74,10 +76,13 @@ def build_manifest(
     dataset = LAYOUTS[layout](options)
     built = Built(options.manifest, f"{options.manifest.rpartition('.')[0]}.left_out.csv")
     parquet = options.manifest.lower().endswith(".parquet")
+    extra = [*dataset.extra_fields]
+    if options.camera_error is not None:
+        extra += [MANIFEST_SCHEMA.field(n) for n in ERROR_COLUMNS if n not in {field.name for field in extra}]
     with (
         whole_file(options.manifest, options.s3_endpoint) as sink,
         whole_file(built.left_out_uri, options.s3_endpoint) as list_sink,
-        ManifestWriter(sink, options.manifest_folder, dataset.extra_fields, parquet=parquet) as writer,
+        ManifestWriter(sink, options.manifest_folder, extra, parquet=parquet) as writer,
         LeftOutWriter(list_sink) as listed,
     ):
         ids: set[bytes] = set()
@@ -86,7 +91,7 @@ def build_manifest(
             if isinstance(item, LeftOut):
                 _count(built, item, listed)
             else:
-                writer.add(item)
+                writer.add(item if options.camera_error is None else _trusted(item, options.camera_error))
                 built.rows += 1
                 built.categories[item.get("category") or ""] += 1
             if progress is not None:
@@ -136,6 +141,18 @@ def _unique(row: Row, ids: set[bytes]) -> Row | LeftOut:
         return LeftOut(row["instance_id"], Reason.AMBIGUOUS, "another entry has this instance_id already")
     ids.add(digest)
     return row
+
+
+def _trusted(row: Row, error: tuple[float, float]) -> Row:
+    """The row and its views, each with how far its camera may be off, unless it says so itself."""
+    told = dict(zip(ERROR_COLUMNS, error, strict=True))
+
+    def whole(picture: Mapping[str, Any]) -> dict[str, Any]:
+        picture = dict(picture)
+        return picture if any(picture.get(name) is not None for name in ERROR_COLUMNS) else picture | told
+
+    views = row.get(VIEWS)
+    return whole(row) | ({VIEWS: [whole(view) for view in views]} if isinstance(views, list) else {})
 
 
 def _count(built: Built, item: LeftOut, listed: LeftOutWriter) -> None:

@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
-from refine_batch.cameras.conversions import to_camera
 from refine_batch.cameras.picture import Picture, cut_out, needs_turn
-from refine_batch.cameras.pinhole import turned_to_origin
+from refine_batch.cameras.pinhole import Pinhole
+from refine_batch.dataset.columns import MANIFEST_SCHEMA
 from refine_batch.dataset.layouts.camera_table import CameraTable
 from refine_batch.dataset.layouts.derived import DerivedFiles
 from refine_batch.dataset.layouts.entry import LeftOut, LeftOutError, Reason, Row
 from refine_batch.dataset.layouts.options import LayoutOptions
 from refine_batch.dataset.layouts.paths import IMAGE_SUFFIXES, MESH_SUFFIXES, StemIndex, file_names
-from refine_batch.dataset.layouts.picture import invalid_camera, probe, read_picture
+from refine_batch.dataset.layouts.picture import probe, read_picture
+from refine_batch.dataset.layouts.viewed import camera_columns
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.io.storage import Storage, redact
+
+_MATRICES = ("intrinsics", "extrinsics", "projection")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class FolderLayout:
     `view_separator`, of the one that its name begins with.
     """
 
-    extra_fields = (pa.field("object", pa.string()),)
+    extra_fields = (pa.field("object", pa.string()), *(MANIFEST_SCHEMA.field(name) for name in _MATRICES))
 
     def __init__(self, options: LayoutOptions):
         self._options = options
@@ -146,33 +149,23 @@ class FolderLayout:
             )
 
     def _seen_by_pinhole(self, view: View, image: str, mask: str | None) -> dict:
-        """Camera and pictures; they are written anew only where a look-at camera could not have taken them."""
+        """Camera and pictures. One of which the mesh's origin is not the middle is cut out round the mask, so that a
+        small object in a large photograph has pixels enough; none is resampled."""
         assert self._cameras is not None
-        size = self._cameras.size(view.name)
-        if size is None:
-            header = probe(self._images_folder, image)
-            size = header.width, header.height
+        header = probe(self._images_folder, image)
+        size = self._cameras.size(view.name) or (header.width, header.height)
+        if size != (header.width, header.height):
+            found, told = f"{header.width}×{header.height}", f"{size[0]}×{size[1]}"
+            raise LeftOutError(Reason.CAMERA_INVALID, f"{image} is {found} pixels, its camera is for {told}")
         pinhole = self._cameras.pinhole(view.name, size)
-        try:
-            if not needs_turn(pinhole):
-                self._check_alpha(image, mask)
-                # Turned by the hundredth of a pixel that may be left.
-                return asdict(to_camera(turned_to_origin(pinhole)[0]))
-        except InstanceError as error:
-            raise invalid_camera(error) from None
+        if _looks_at_origin(pinhole):
+            self._check_alpha(image, mask)
+            return camera_columns(pinhole, view.name)
         rgb, pixels = read_picture(self._images_folder, image, mask, self._masks_folder)
-        if rgb.shape[:2] != (size[1], size[0]):
-            found = f"{rgb.shape[1]}×{rgb.shape[0]}"
-            raise LeftOutError(
-                Reason.CAMERA_INVALID, f"{image} is {found} pixels, its camera is for {size[0]}×{size[1]}"
-            )
         picture = Picture(rgb, pixels, pinhole)
-        try:
-            cut = cut_out(picture, margin=self._options.margin, largest=self._options.image_size)
-            camera = to_camera(cut.pinhole)
-        except InstanceError as error:
-            raise invalid_camera(error) from None
-        return {**asdict(camera), "image_uri": self._files.picture(view.name, cut), "mask_uri": None}
+        cut = cut_out(picture, margin=self._options.margin, largest=self._options.image_size, turn=False)
+        written = {"image_uri": self._files.picture(view.name, cut), "mask_uri": None}
+        return written | camera_columns(cut.pinhole, view.name)
 
     def _with_truth(self, view: View, row: dict) -> list[LeftOut]:
         if self._truths is None or self._truth_folder is None:
@@ -182,6 +175,13 @@ class FolderLayout:
             return [LeftOut(view.name, Reason.GROUND_TRUTH_MISSING, f"there is no ground truth of {view.object_stem}")]
         row["ground_truth_uri"] = self._truth_folder.path_of(truth)
         return []
+
+
+def _looks_at_origin(pinhole: Pinhole) -> bool:
+    try:
+        return not needs_turn(pinhole)
+    except InstanceError:
+        return False  # It lies beside or behind the camera: the mesh stands elsewhere.
 
 
 def _index(folder: Storage, suffixes: tuple[str, ...], option: str) -> StemIndex:

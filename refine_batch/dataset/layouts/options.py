@@ -70,6 +70,8 @@ class LayoutOptions:
         (red, green, blue) that is not the object, where there are no masks.
     most_views
         Pictures used of each object, evenly through their order.
+    camera_error
+        How far the cameras may be off, degrees and share of the distance, of pictures that do not say it themselves.
     margin
         Room round the mask of a cut-out, as a share of its side: a coarse mesh is rarely inside the mask.
     image_size
@@ -103,6 +105,7 @@ class LayoutOptions:
     mesh_frame: str | None = None
     mesh_scale: str | None = None
     symmetry_axis: str | None = None
+    camera_error: tuple[float, float] | None = None
     check_images: bool = True
     margin: float = 0.15
     image_size: int = 512

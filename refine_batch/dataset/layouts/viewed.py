@@ -36,6 +36,11 @@ class Shot:
 
 def shot_by(pinhole: Pinhole, name: str, image: str, mask: str | None) -> Shot:
     """Of URIs, and a camera about the mesh's coordinates."""
+    return Shot(name, {"image_uri": image, "mask_uri": mask} | camera_columns(pinhole, name))
+
+
+def camera_columns(pinhole: Pinhole, name: str) -> dict[str, Any]:
+    """A camera about the mesh's coordinates as columns of the manifest. Raises LeftOutError."""
     k = pinhole.intrinsics
     if abs(k[0, 1]) > 0:
         raise LeftOutError(Reason.CAMERA_INVALID, f"{name}: the camera's pixels are skewed")
@@ -46,7 +51,7 @@ def shot_by(pinhole: Pinhole, name: str, image: str, mask: str | None) -> Shot:
     }
     if pinhole.projection != "perspective":
         camera["projection"] = pinhole.projection
-    return Shot(name, {"image_uri": image, "mask_uri": mask} | camera)
+    return camera
 
 
 def row_of_shots(name: str, mesh: str, shots: Sequence[Shot], options: LayoutOptions, category: str | None) -> dict:

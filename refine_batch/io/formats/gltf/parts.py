@@ -70,6 +70,7 @@ def read_scene(buffers: Buffers, *, max_faces: int) -> Scene:
     vertices = faces = 0
     for placement in placements(buffers):
         if placement.mesh not in meshes:
+            scene.notes += _movable(buffers, placement.mesh)
             meshes[placement.mesh] = _surfaces(buffers, placement.mesh, max_faces - faces, scene.notes)
         for surface in meshes[placement.mesh]:
             scene.parts.append(Part(placement, surface, vertices))
@@ -78,6 +79,19 @@ def read_scene(buffers: Buffers, *, max_faces: int) -> Scene:
             check_vertex_count(vertices, max_faces)
             check_face_count(faces, max_faces)
     return scene
+
+
+def _movable(buffers: Buffers, mesh: int) -> list[str]:
+    """What of a mesh the refinement does not see: it stands as its positions have it."""
+    nodes = buffers.description.get("nodes", [])
+    skinned = any(node.get("mesh") == mesh and "skin" in node for node in nodes)
+    targets = any(primitive.get("targets") for primitive in buffers.description["meshes"][mesh]["primitives"])
+    said = []
+    if skinned:
+        said.append(f"mesh {mesh} has a skin: it is refined as its positions stand, its joints' weights are left alone")
+    if targets:
+        said.append(f"mesh {mesh} has morph targets: they are left alone, relative to positions that move")
+    return said
 
 
 def _surfaces(buffers: Buffers, mesh: int, faces_left: int, notes: list[str]) -> list[Surface]:

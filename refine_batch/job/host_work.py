@@ -1,0 +1,144 @@
+"""The host's stages of single instances, as functions that a process of the crew can be given."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from refine_batch.config import RefineConfig
+from refine_batch.dataset.load import Limits, load_instance
+from refine_batch.errors import InstanceError
+from refine_batch.instance import Instance, RefinedInstance
+from refine_batch.job.assignment import Assignment
+from refine_batch.job.batch import Task
+from refine_batch.job.outcomes import failed
+from refine_batch.refinement.pipeline import concluded, prepared_or_error
+from refine_batch.refinement.prepare import Prepared
+
+# Bytes of instances that an actor has loaded and not prepared yet. What one takes while it is parsed comes on top.
+LOADED_AHEAD = 1 << 28
+
+
+@dataclass(eq=False)
+class Readied:
+    """A row that was loaded and prepared, or the outcome where that came to nothing.
+
+    Attributes
+    ----------
+    content, notes
+        As of the instance; kept, because the instance is not.
+    seconds
+        By stage.
+    """
+
+    prepared: Prepared | None
+    outcome: RefinedInstance | None = None
+    content: Any = None
+    notes: Any = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def load(task: Task, assignment: Assignment) -> Instance:
+    """The instance of one row. Raises InstanceError."""
+    problem = task.row.problem()
+    if problem is not None:
+        raise problem
+    limits = Limits(image_pixels=assignment.max_pixels)
+    return load_instance(task.row, assignment.config, s3_endpoint=assignment.s3_endpoint, limits=limits)
+
+
+@dataclass(frozen=True)
+class Some:
+    """Rows for one hand of the crew to load and prepare.
+
+    Attributes
+    ----------
+    hands
+        How many share the actor's loaders and memory.
+    each
+        Bytes that one row's mesh is expected to have.
+    """
+
+    tasks: Sequence[Task]
+    assignment: Assignment
+    hands: int = 1
+    each: float = 0.0
+
+
+def ready(some: Some) -> list[Readied]:
+    """Load rows, several at a time and no more than `LOADED_AHEAD` bytes, and prepare each as it comes."""
+    tasks, assignment = some.tasks, some.assignment
+    threads = max(1, min(assignment.loaders // some.hands, len(tasks)))
+    ahead = Ahead(LOADED_AHEAD / some.hands, some.each)
+    readied: list[Readied] = []
+    loading: deque[Future[tuple[Instance | Exception, float]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="load") as pool:
+        for number, task in enumerate(tasks):
+            begun = number + len(loading)
+            while begun < len(tasks) and len(loading) < threads and (not loading or ahead.has_room(loading)):
+                loading.append(pool.submit(_timed_load, tasks[begun], assignment))
+                begun += 1
+            loaded, seconds = loading.popleft().result()
+            if isinstance(loaded, Instance):
+                ahead.learn(loaded)
+            readied.append(_prepared(task, loaded, seconds, assignment))
+    return readied
+
+
+class Ahead:
+    """How many instances may be loaded before they are prepared: by the bytes of the largest so far."""
+
+    def __init__(self, most: float, expected: float):
+        self._most, self._largest = most, expected
+
+    def has_room(self, loading: Sequence[Any]) -> bool:
+        """Whether one more may be loaded beside those."""
+        return (len(loading) + 1) * self._largest <= self._most
+
+    def learn(self, loaded: Instance) -> None:
+        self._largest = max(self._largest, size_of(loaded))
+
+
+def size_of(thing: Any) -> int:
+    """Bytes of the arrays in an instance, its meshes and its views."""
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, tuple):
+        return sum(map(size_of, thing))
+    if is_dataclass(thing):
+        return sum(size_of(getattr(thing, entry.name)) for entry in fields(thing))
+    return 0
+
+
+def conclude(some: tuple[str, Any, RefineConfig]) -> tuple[RefinedInstance, float]:
+    """What a method made of one instance, measured and judged, and the seconds that took."""
+    instance_id, outcome, config = some
+    begun = time.perf_counter()
+    return concluded(instance_id, outcome, config), time.perf_counter() - begun
+
+
+def _timed_load(task: Task, assignment: Assignment) -> tuple[Instance | Exception, float]:
+    begun = time.perf_counter()
+    try:
+        loaded: Instance | Exception = load(task, assignment)
+    except Exception as error:
+        loaded = error
+    return loaded, time.perf_counter() - begun
+
+
+def _prepared(task: Task, loaded: Instance | Exception, seconds: float, assignment: Assignment) -> Readied:
+    if isinstance(loaded, Exception):
+        return Readied(None, failed(task.row.instance_id, loaded), seconds={"load": seconds})
+    begun = time.perf_counter()
+    found = prepared_or_error(loaded, assignment.config)
+    took = {"load": seconds, "prepare": time.perf_counter() - begun}
+    if isinstance(found, InstanceError):
+        outcome = replace(failed(task.row.instance_id, found), notes=loaded.notes)
+        return Readied(None, outcome, loaded.content, loaded.notes, took)
+    return Readied(found, None, loaded.content, loaded.notes, took)

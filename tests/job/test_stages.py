@@ -1,0 +1,199 @@
+"""A batch's way through an actor: what overlaps with what, whose fault is whose, and where the seconds went."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_dataset import result_rows, write_manifest
+
+from refine_batch.config import RefineConfig
+from refine_batch.dataset.manifest import Manifest
+from refine_batch.dataset.row import ManifestRow
+from refine_batch.instance import Instance
+from refine_batch.io.storage import Storage
+from refine_batch.job import actor
+from refine_batch.job.actor import Refiner
+from refine_batch.job.assignment import Assignment
+from refine_batch.job.batch import Batch, Task
+from refine_batch.job.crew import Crew, CrewError
+from refine_batch.job.host_work import Ahead
+from refine_batch.mesh import Mesh
+from refine_batch.results.schema import STAGES
+
+
+def refiner_of(folder, method, **settings):
+    config = RefineConfig(method=method, image_size=32, figure_samples=100, guard=False)
+    return Refiner(Assignment("run", Storage(str(folder / "out")), config, "0.1", device="cpu", **settings))
+
+
+def batches(folder, names, size):
+    manifest = Manifest.open(str(write_manifest(folder, names)))
+    tasks = [
+        Task(ManifestRow.from_batch(rows, k), f"f-{k}") for rows in manifest.batches() for k in range(rows.num_rows)
+    ]
+    return [Batch.of(tasks[k : k + size]) for k in range(0, len(tasks), size)]
+
+
+def test_the_next_batch_is_made_ready_and_the_last_is_written_while_one_is_on_the_device(tmp_path, monkeypatch):
+    """By the order of events: the device does not go on with the second batch until the others have come so far."""
+    first, second, third = batches(tmp_path, [f"i{k}" for k in range(6)], 2)
+    events: list[str] = []
+    written, readied, begun = threading.Event(), threading.Event(), threading.Event()
+    write = actor.write_outcomes
+
+    def noting_write(assignment, batch, outcomes, name=None):
+        write(assignment, batch, outcomes, name)
+        events.append(f"written {batch.ids[0]}")
+        written.set()
+
+    def waiting(batch, config, device):
+        import stub_methods
+
+        name = batch[0].instance_id
+        events.append(f"begun {name}")
+        if name == second.ids[0]:
+            begun.set()
+            assert written.wait(60), "the first batch is written meanwhile"
+            assert readied.wait(60), "the third is made ready meanwhile"
+        events.append(f"done {name}")
+        return stub_methods.swell(batch, config, device)
+
+    monkeypatch.setattr(actor, "write_outcomes", noting_write)
+    monkeypatch.setattr("refine_batch.refinement.optimise.load_method", lambda name: waiting)
+    refiner = refiner_of(tmp_path, "stub_methods:swell", batch_size=2)
+    stages = refiner.begin()
+    prepare = stages._stages[0]
+
+    def noting_prepare(passing):
+        if passing.batch is third:
+            assert begun.wait(60), "it is not made ready before the second is on the device"
+        prepare(passing)
+        if passing.batch is third:
+            readied.set()
+
+    noting_prepare.name = prepare.name
+    stages._stages = (noting_prepare, *stages._stages[1:])
+    threads = [threading.Thread(target=refiner.work, args=(batch,)) for batch in (first, second, third)]
+    for thread, batch in zip(threads, (first, second, third), strict=True):
+        thread.start()
+        while batch.name not in refiner.turns._numbers and thread.is_alive():
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join(120)
+    at = {event: number for number, event in enumerate(events)}
+    assert at["begun i2"] < at["written i0"] < at["done i2"], events
+    assert at["done i2"] < at["begun i4"], "one batch at a time on the device"
+    rows = result_rows(tmp_path / "out")
+    assert sorted(row["instance_id"] for row in rows) == [f"i{k}" for k in range(6)]
+    for row in rows:
+        assert all(row[f"seconds_{name}"] > 0 for name in STAGES)
+
+
+def test_every_fault_is_its_row_s_alone_with_processes_as_with_threads(tmp_path, importable_stubs):
+    names = ["good-1", "raise-x", "quit-x", "refuse-x", "memory-x", "good-2"]
+    for cores in (1, 2):
+        folder = tmp_path / str(cores)
+        [batch] = batches(folder, names, len(names))
+        refiner = refiner_of(folder, "stub_methods:swell", cores=cores)
+        report = refiner.work(batch)
+        refiner.close()
+        kinds = {failure.instance_id: failure.error_kind for failure in report.failures}
+        assert kinds == {
+            "raise-x": "internal",
+            "quit-x": "internal",
+            "refuse-x": "diverged",
+            "memory-x": "out_of_memory",
+        }
+        assert report.counts["refined"] == 2
+        assert set(report.stages) == set(STAGES)
+
+
+def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(tmp_path, monkeypatch):
+    """In loading, in preparing and in measuring; what does so again fails of that and of nothing else."""
+    tried: Counter[str] = Counter()
+
+    def short_of_memory(stage, work):
+        def once_or_always(first, *others):
+            name = first if isinstance(first, str) else getattr(first, "row", first).instance_id
+            tried[f"{stage} {name}"] += 1
+            if name == f"{stage}-always" or (name == f"{stage}-once" and tried[f"{stage} {name}"] == 1):
+                raise MemoryError("no room")
+            return work(first, *others)
+
+        return once_or_always
+
+    from refine_batch.job import host_work
+    from refine_batch.refinement import pipeline
+
+    monkeypatch.setattr(host_work, "load", short_of_memory("load", host_work.load))
+    monkeypatch.setattr(pipeline, "prepare", short_of_memory("prepare", pipeline.prepare))
+    measured = pipeline.conclude
+    conclude = short_of_memory("conclude", lambda name, optimised, config: measured(optimised, config))
+    monkeypatch.setattr(
+        pipeline, "conclude", lambda optimised, config: conclude(optimised.prepared.instance_id, optimised, config)
+    )
+    names = [f"{stage}-{when}" for stage in ("load", "prepare", "conclude") for when in ("once", "always")]
+    [batch] = batches(tmp_path, [*names, "well"], 7)
+    report = refiner_of(tmp_path, "stub_methods:swell").work(batch)
+    failed = {failure.instance_id: failure.error_kind for failure in report.failures}
+    assert failed == {name: "out_of_memory" for name in names if name.endswith("always")}
+    assert {tried[f"{name.partition('-')[0]} {name}"] for name in names} == {2}
+
+
+def test_large_instances_are_not_loaded_far_ahead():
+    """By bytes: as many as fit, at least the one that is next."""
+    ahead = Ahead(most=100.0, expected=20.0)
+    assert ahead.has_room([None] * 4)
+    assert not ahead.has_room([None] * 5)
+    mesh = Mesh(np.zeros((5, 3), np.float32), np.zeros((0, 3), np.int32))
+    ahead.learn(Instance("i", mesh, np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), bool)))
+    assert not ahead.has_room([None])
+
+
+def _die(thing):
+    if thing:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+def test_a_process_of_the_crew_that_dies_is_an_error_and_replaced():
+    crew = Crew(2)
+    try:
+        with pytest.raises(CrewError, match="died"):
+            crew.map(_die, [0, 1, 0])
+        assert os.getpid() not in crew.map(_die, [0] * 4)
+    finally:
+        crew.close()
+
+
+def test_the_crew_ends_with_the_actor_even_where_that_is_killed(tmp_path):
+    program = (
+        "import os, json, time\nfrom refine_batch.job.crew import Crew\nfrom test_stages import _die\n"
+        "print(json.dumps(sorted(set(Crew(2).map(_die, [0] * 8)))), flush=True)\ntime.sleep(100)"
+    )
+    here = Path(__file__).parent
+    paths = os.pathsep.join(map(str, (here.parents[1], here, here.parent)))
+    # What lies in the working directory is nobody's business.
+    (tmp_path / "torch.py").write_text("raise SystemExit('this is not torch')")
+    actor_ = subprocess.Popen(
+        [sys.executable, "-P", "-c", program],
+        env=os.environ | {"PYTHONPATH": paths},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pids = json.loads(actor_.stdout.readline())
+    assert len(pids) == 2
+    actor_.kill()
+    # The processes hold the pipe too: it ends with the last of them.
+    assert actor_.communicate(timeout=120) == ("", None)
