@@ -37,8 +37,8 @@ class LossWeights(_Options):
     camera: float = Field(
         0.1,
         ge=0,
-        description="Of the squared change of a camera that may be wrong, in standard deviations. At a tenth of it exact "
-        "cameras went astray by 3° and more, and five of six real shapes came out less good.",
+        description="Of the squared change of a camera that may be wrong, in standard deviations. At a tenth of it "
+        "exact cameras went astray by 3° and more, and five of six real shapes came out less good.",
     )
     depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
     normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
