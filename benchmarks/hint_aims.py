@@ -66,7 +66,8 @@ def aims(lines: list[dict]) -> Iterator[str]:
     ) -> str:
         found = float(find(values))
         met = found >= limit if least else found <= limit
-        return f"| {name} | {count or len(values)} | {'≥' if least else '≤'} {limit:g} | {found:.3f} | {'' if met else 'missed'} |"
+        aimed = f"{'≥' if least else '≤'} {limit:g}"
+        return f"| {name} | {count or len(values)} | {aimed} | {found:.3f} | {'' if met else 'missed'} |"
 
     def pairs(case: str, other: str) -> list[tuple[dict, dict]]:
         found, beside = by_case.get(case, {}), by_case.get(other, {})

@@ -2,8 +2,8 @@
 towards the viewer or is in other units, normals of other axes are left out, and a note says so.
 
 A coarse mesh is wrong, but not that wrong. Of 26 real shapes, bent or flattened, seen from true cameras and from ones
-off by 5° and a tenth, 94 % of the true depths and 95 % of the true normals (10° of noise) pass, metric depth was within a
-third of the mesh's, and 67 % of the depths and 85 % of the normals of another object's picture are told.
+off by 5° and a tenth, 94 % of the true depths and 95 % of the true normals (10° of noise) pass, metric depth was within
+a third of the mesh's, and 67 % of the depths and 85 % of the normals of another object's picture are told.
 """
 
 from __future__ import annotations
