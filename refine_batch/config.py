@@ -326,7 +326,8 @@ class RefineConfig(_Options):
     seed: int = Field(
         0,
         ge=0,
-        description="Seeds every random choice, together with the instance id. Fixed, so that a repeat gives the same.",
+        description="Seeds every random choice, together with the instance id. Fixed, so that on a CPU a repeat gives "
+        "the same; a GPU adds in another order each time.",
     )
     figures: Literal["all", "fast", "none"] = Field(
         "all",

@@ -9,6 +9,7 @@ import pytest
 import torch
 import trimesh
 from scipy.optimize import linear_sum_assignment, linprog
+from shapes import scaled, watertight
 
 from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.figures import Evaluator, measure
@@ -23,9 +24,8 @@ from refine_batch.figures.iou_3d import iou_3d
 from refine_batch.figures.iou_multiview import ring_of_views
 from refine_batch.instance import Figures
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.edges import watertight
 from refine_batch.mesh.padded import PaddedMeshes
-from refine_batch.mesh.sampling import sample_surface, scale_to_extent
+from refine_batch.mesh.sampling import sample_surface
 from refine_batch.render import hard_silhouettes
 
 
@@ -80,7 +80,7 @@ def test_a_mesh_without_area_has_no_samples():
 
 def test_scaling_keeps_the_origin():
     points = np.array([[1.0, 10.0, 0.0], [2.0, 14.0, 1.0]])
-    np.testing.assert_allclose(scale_to_extent(points), points / 2)
+    np.testing.assert_allclose(scaled(points), points / 2)
 
 
 # ---- Chamfer and F-score -------------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ def test_measure_agrees_with_brute_force():
     a, b = sphere(subdivisions=2), cube(side=1.4)
     count, seed = 1500, 5
     figures = measure(a, None, None, b, samples=count, seed=seed)
-    draw = lambda mesh, stream: scale_to_extent(  # noqa: E731
+    draw = lambda mesh, stream: scaled(  # noqa: E731
         sample_surface(mesh, count, int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0]))
     )
     there, back = brute_force(draw(a, 1), draw(b, 0))
