@@ -35,6 +35,10 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is still there when the process ends counts as leaked
+
+
 _numbers = itertools.count()
 
 
