@@ -63,7 +63,7 @@ def measured(instance: Instance, truth: Mesh, config: RefineConfig) -> dict:
         return {}
     subject, output = found.prepared.subject, found.output
     cameras = output.cameras or tuple(view.camera for view in subject.views)
-    ruler = Ruler(found.prepared, config)
+    ruler = Ruler(found.prepared)
     given = ruler.covered_by(subject.mesh.vertices, [view.camera for view in subject.views])
     moved = ruler.covered_by(subject.mesh.vertices, cameras)
     told = signs(subject.mesh, output.vertices, subject.camera, cameras[0], given, moved)

@@ -56,12 +56,18 @@ def aims(lines: list[dict]) -> Iterator[str]:
         if "chamfer" in line:
             by_case.setdefault(line["case"], {})[_of(line)] = line
 
-    def row(name: str, limit: float, values: list[float], least: bool = False, find: Callable = np.mean) -> str:
+    def row(
+        name: str,
+        limit: float,
+        values: list[float],
+        least: bool = False,
+        find: Callable = np.mean,
+        count: int | None = None,
+    ) -> str:
         found = float(find(values))
         met = found >= limit if least else found <= limit
-        return (
-            f"| {name} | {len(values)} | {'≥' if least else '≤'} {limit:g} | {found:.3f} | {'' if met else 'missed'} |"
-        )
+        aimed = f"{'≥' if least else '≤'} {limit:g}"
+        return f"| {name} | {count or len(values)} | {aimed} | {found:.3f} | {'' if met else 'missed'} |"
 
     def pairs(case: str, other: str) -> list[tuple[dict, dict]]:
         found, beside = by_case.get(case, {}), by_case.get(other, {})
@@ -81,11 +87,11 @@ def aims(lines: list[dict]) -> Iterator[str]:
     ):
         beside = "one-off" if case == "views-off" else "one"
         if both := pairs(case, beside):
-            yield row(f"{name}: mean Chamfer", limit, [_ratio(both)], find=lambda found: found[0])
+            yield row(f"{name}: mean Chamfer", limit, [_ratio(both)], count=len(both))
     for case in ("occluded-blind", "band-blind"):
         if found := [line["chamfer"] for line in by_case.get(case, {}).values()]:
             change = np.array(found)[:, 1].mean() / np.array(found)[:, 0].mean()
-            yield row(f"{case}: mean Chamfer to the coarse", 1.1, [change])
+            yield row(f"{case}: mean Chamfer to the coarse", 1.1, [change], count=len(found))
             worse = [float(after > 1.1 * before) for before, after in found]
             yield row(f"{case}: share worse by more than 10 %", 0.0, worse)
     yield from _hints(by_case, row)
@@ -108,7 +114,9 @@ def _hints(by_case: dict[str, dict[tuple, dict]], row: Callable) -> Iterator[str
                 gains = [line["f_score"][1] - line["f_score"][0] for line in flat]
                 yield row("normals, flat: gain in F-score", 0.05, gains, True)
             else:
-                yield row(f"{case}, flat: mean Chamfer to the coarse", 0.4, [after.mean() / before.mean()])
+                yield row(
+                    f"{case}, flat: mean Chamfer to the coarse", 0.4, [after.mean() / before.mean()], count=len(flat)
+                )
         good = [line["chamfer"] for line in of_case if line["kind"] == "good" and line["chamfer"][0] <= GOOD]
         if good:
             yield row(f"{case}, good: share made worse", 0.0, [float(after > WORSE * before) for before, after in good])

@@ -27,6 +27,7 @@ from refine_batch.mesh.batch import mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.methods import PreparedInstance, large_steps, refine
 from refine_batch.methods.scene import Scene
+from refine_batch.methods.trust import ViewTrust
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, refiner, stack_parameters
 from refine_batch.networks.encoder import encode
@@ -78,8 +79,8 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
     encoder = {name.removeprefix("encoder."): p for name, p in parameters.items() if name.startswith("encoder.")}
     weights = objective.weights[:, 0].tolist()
     # Halfway between the first softness and the last, near the coarse mesh.
-    progress = 0.5
-    sigma, _ = options.sigma_at(progress)
+    sigma, _ = options.sigma_at(0.5)
+    softness = torch.full((), sigma, dtype=torch.float64, device=device)
 
     with torch.no_grad():
         features = encode(image, encoder)
@@ -104,7 +105,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         (of_silhouette(depths[0]) + of_image_symmetry(depths[1], depths[2], shown)).sum(), depths
     )
     pull = torch.autograd.grad(
-        objective(leaves[1], leaves[2], change, progress).terms.sum(), (leaves[1], leaves[2]), retain_graph=False
+        objective(leaves[1], leaves[2], change, softness)[0].sum(), (leaves[1], leaves[2]), retain_graph=False
     )
 
     def encoder_part() -> None:
@@ -141,7 +142,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
 
     def whole() -> None:
         by, trusted = refine_vertices(parameters, image, batch, sampler)
-        total = objective(0.01 * by, trusted, _leaf(change), progress).terms.sum()
+        total = objective(0.01 * by, trusted, _leaf(change), softness)[0].sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()
@@ -165,7 +166,7 @@ def _large_steps_parts(
     options = config.large_steps
     scene = Scene.of(instances, load_renderer(config.renderer), device)
     whole = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
-    objective = large_steps.Objective(scene, whole, options)
+    objective = large_steps.Objective(scene, whole, options, ViewTrust(scene))
     changes = torch.optim.Adam([whole.none()], lr=options.whole_learning_rate)
     batch, size = scene.batch, scene.mask.shape[-1]
     edge = mean_edge_length(batch)
@@ -173,7 +174,8 @@ def _large_steps_parts(
     adam = large_steps.UniformAdam(batch.vertices)
     none = scene.symmetry_views([])
     # The last stage: the full image size and the final softness.
-    steps, step = 160, 150
+    softness = torch.full((), options.sigma_end, dtype=torch.float64, device=device)
+    at_the_end = size, 0, softness, torch.full((), False, device=device)
     displacement = 0.01 * torch.randn(batch.vertices.shape, generator=torch.Generator().manual_seed(0)).to(device)
     displacement = preconditioner.solve(displacement)
     vertices = batch.vertices + displacement
@@ -187,7 +189,7 @@ def _large_steps_parts(
     leaf = _leaf(front)
     (upstream,) = torch.autograd.grad(squared_error(leaf), leaf)
     leaf = _leaf(displacement)
-    (gradient,) = torch.autograd.grad(objective(leaf, whole.none(), change, step, steps).terms.sum(), leaf)
+    (gradient,) = torch.autograd.grad(objective(leaf, whole.none(), change, *at_the_end)[0].sum(), leaf)
     pull = torch.ones_like(gradient)
 
     def silhouettes_part() -> None:
@@ -214,7 +216,7 @@ def _large_steps_parts(
 
     def whole_step() -> None:
         by, amounts, moved = _leaf(displacement), _leaf(whole.none()), _leaf(change)
-        total = objective(by, amounts, moved, step, steps).terms.sum()
+        total = objective(by, amounts, moved, *at_the_end)[0].sum()
         found, amounts.grad, _ = torch.autograd.grad(total, (by, amounts, moved))
         changes.param_groups[0]["params"] = [amounts]
         changes.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 from collections.abc import Iterator
@@ -26,6 +27,17 @@ settings.register_profile(
 settings.load_profile("patient")
 
 pytest_plugins = ["ray_fixtures", "scheduling"]
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded stays to the end: collections of garbage, of which the code asks for many, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # what is still there when the process ends counts as leaked
+
 
 _numbers = itertools.count()
 

@@ -7,7 +7,13 @@ import pytest
 # Each starts Ray, or needs a cluster: one process does them all, one after another, on the one cluster that it has.
 ON_RAY = ("tests/faults/", "tests/job/test_address.py", "tests/job/test_driver.py")
 # Begun next, so that no process is left with a long module at the end.
-LONG = ("tests/core/test_methods.py", "tests/core/test_pose.py")
+LONG = tuple(
+    f"tests/{name}"
+    for name in (
+        *("core/test_methods.py", "core/test_pose.py", "results/test_compact.py", "test_manifest.py"),
+        *("core/test_refinement.py", "diagnosis/", "test_examples.py"),
+    )
+)
 
 
 def group_of(nodeid: str) -> str:

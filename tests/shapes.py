@@ -10,6 +10,8 @@ import trimesh
 
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.padded import PaddedMeshes
+from refine_batch.mesh.sampling import scaled_to_extent
 
 
 def icosphere(subdivisions: int = 1, radius: float = 0.4) -> Mesh:
@@ -88,3 +90,13 @@ def joined(*meshes: Mesh) -> Mesh:
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
     vertices = np.concatenate([mesh.vertices for mesh in meshes])
     return Mesh(vertices, np.concatenate([mesh.faces + s for mesh, s in zip(meshes, starts, strict=False)]))
+
+
+def watertight(faces: np.ndarray) -> bool:
+    """Whether (F, 3) faces enclose something, as figures see it."""
+    return bool(PaddedMeshes.of([Mesh(np.zeros((int(faces.max(initial=0)) + 1, 3)), faces)]).watertight())
+
+
+def scaled(points: np.ndarray) -> np.ndarray:
+    """(N, 3) points as figures compare them: the largest extent 2."""
+    return scaled_to_extent(torch.from_numpy(np.asarray(points, np.float64))[None])[0].numpy()

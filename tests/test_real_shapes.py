@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shapes import watertight
 
 from refine_batch import Camera, Mesh
 from refine_batch.cameras.camera import angle_between, project, stack_cameras
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.io.meshes import write_mesh
-from refine_batch.mesh.edges import watertight
 from refine_batch.render import hard_silhouettes
 from tests.shapes import box, icosphere, torus
 

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
+from shapes import scaled, watertight
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
@@ -23,9 +24,8 @@ from refine_batch.io.meshes import parse_mesh
 from refine_batch.io.pictures import parse_image
 from refine_batch.io.storage import Storage
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.edges import watertight
 from refine_batch.mesh.padded import PaddedMeshes
-from refine_batch.mesh.sampling import sample_surface, scale_to_extent
+from refine_batch.mesh.sampling import sample_surface
 from refine_batch.render import hard_silhouettes
 
 
@@ -91,7 +91,7 @@ def test_coarse_meshes_are_as_wrong_as_real_ones(instances):
         x.coarse.check(x.instance_id)
         assert len(np.unique(x.coarse.faces)) > 0.9 * len(x.coarse.vertices)
         iou.append(float(mask_iou(hard_silhouettes(x.coarse, [x.camera], 96)[0], x.image[..., 3] > 0)))
-        a, b = (scale_to_extent(sample_surface(mesh, 2000, 0)) for mesh in (x.coarse, x.ground_truth))
+        a, b = (scaled(sample_surface(mesh, 2000, 0)) for mesh in (x.coarse, x.ground_truth))
         chamfer.append(chamfer_l2(cKDTree(a).query(b)[0], cKDTree(b).query(a)[0]))
     iou = np.array(iou)
     assert 0.65 < iou.mean() < 0.82  # six real ones: 0.70

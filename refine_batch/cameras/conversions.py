@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from refine_batch.cameras.camera import Camera, camera_axes, camera_position
 from refine_batch.cameras.pinhole import (
@@ -147,31 +148,16 @@ def from_colmap(
         raise invalid(f"the camera model {model} has lens distortion; undistort the images, which gives PINHOLE")
     values = numbers(parameters, (counts[model],), f"the parameters of a {model} camera")
     fx, fy, cx, cy = values if model == "PINHOLE" else (values[0], *values)
-    w, x, y, z = unit(numbers(quaternion, (4,), "a camera's quaternion"), "a camera's quaternion")
-    rotation = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
+    turned = unit(numbers(quaternion, (4,), "a camera's quaternion"), "a camera's quaternion")
+    rotation = Rotation.from_quat(turned[[1, 2, 3, 0]]).as_matrix()
     return from_opencv(rotation, translation, [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], size)
 
 
 def to_colmap(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
     """(quaternion with w ≥ 0, translation, parameters of PINHOLE)."""
-    # The quaternion is the eigenvector of the largest eigenvalue of this matrix (Bar-Itzhack 2000): stable everywhere.
-    r = pinhole.rotation
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], 0.0, 0.0, 0.0],
-            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], 0.0, 0.0],
-            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], 0.0],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(k)[1][:, -1]
-    sign = -1.0 if w < 0 else 1.0
+    x, y, z, w = Rotation.from_matrix(pinhole.rotation).as_quat(canonical=True)
     i = pinhole.intrinsics
-    return sign * np.array([w, x, y, z]), pinhole.translation, (i[0, 0], i[1, 1], i[0, 2], i[1, 2])
+    return np.array([w, x, y, z]), pinhole.translation, (i[0, 0], i[1, 1], i[0, 2], i[1, 2])
 
 
 def from_opengl(camera_to_world: Any, intrinsics: Any, size: tuple[int, int]) -> Pinhole:

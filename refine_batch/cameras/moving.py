@@ -54,6 +54,8 @@ class MovingCameras:
         count = len(self._starts)
         table = parameters_of(self._starts)
         spread = torch.full((count, 3), torch.inf) if spread is None else torch.as_tensor(spread)
+        # Whether any of them can move.
+        self.free = bool((spread > 0).any())
         self._spread = spread.to(device, torch.float64).reshape(count, 3)
         self._free = self._spread > 0
         unrolled = table.clone()
@@ -76,11 +78,6 @@ class MovingCameras:
 
     def __len__(self) -> int:
         return len(self._starts)
-
-    @property
-    def free(self) -> bool:
-        """Whether any of them can move."""
-        return bool(self._free.any())
 
     def now(self, change: Float[Tensor, "n 3"] | None = None) -> Cameras:
         """Where they are, float32 on the device and differentiable in `change` (default: the attribute)."""

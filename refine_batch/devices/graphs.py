@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,6 +14,18 @@ logger = logging.getLogger(__name__)
 # Calls before the recording, in which libraries choose their algorithms and take their memory.
 WARM_UP = 3
 _told: set[str] = set()
+_wanted = True
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Whether functions that are made meanwhile, in any thread, may be recorded; to compare with and without."""
+    global _wanted
+    before, _wanted = _wanted, on
+    try:
+        yield
+    finally:
+        _wanted = before
 
 
 class Captured:
@@ -45,7 +58,7 @@ class Captured:
         record: bool = True,
     ):
         self._function, self._name, self._device, self._state = function, name, device, list(state)
-        self._plain = not (record and device.type == "cuda")
+        self._plain = not (record and _wanted and device.type == "cuda")
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: list[Tensor] = []
         self._outputs: tuple[Tensor, ...] = ()

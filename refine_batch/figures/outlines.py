@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.spatial import cKDTree
 
 
 def outline_distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -12,14 +12,17 @@ def outline_distance(a: np.ndarray, b: np.ndarray) -> float:
     An outline is the object's outermost pixels, those at the image's border included. Unlike the intersection over
     union it does not tell a thin object from a thick one. Infinite where one of the masks is empty.
     """
-    outlines = outline(a), outline(b)
-    if not (outlines[0].any() and outlines[1].any()):
+    one, other = (np.argwhere(outline(mask)) for mask in (a, b))
+    if not (len(one) and len(other)):
         return float("inf")
-    there = distance_transform_edt(~outlines[1])[outlines[0]]
-    back = distance_transform_edt(~outlines[0])[outlines[1]]
+    # A few hundred pixels of each: to look them up takes a tenth of a distance transform of the picture.
+    there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
     return float(np.concatenate([there, back]).mean())
 
 
 def outline(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the pixels of a mask that have a neighbour (of four) outside it."""
-    return mask & ~binary_erosion(mask)
+    """(H, W) bool: the pixels of a mask that have a neighbour (of four) outside it, or outside the image."""
+    inner = np.zeros_like(mask)
+    across = mask[1:-1, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+    inner[1:-1, 1:-1] = across & mask[:-2, 1:-1] & mask[2:, 1:-1]
+    return mask & ~inner

@@ -10,6 +10,7 @@ import numpy as np
 from refine_batch.errors import InstanceError
 from refine_batch.io.formats.common import MeshFormatError, Sibling
 from refine_batch.io.formats.gltf.paint import GltfPaint, read_gltf_paint
+from refine_batch.io.formats.obj_paint import read_obj_paint
 from refine_batch.io.formats.ply import read_ply_colours
 from refine_batch.io.meshes import MAX_FACES, mesh_format, named_errors
 from refine_batch.io.pictures import parse_image
@@ -68,7 +69,7 @@ class Paint:
 
 
 def read_paint(data: bytes, uri: str, mesh: Mesh, *, sibling: Sibling | None = None) -> Paint | None:
-    """The paint of a GLB, glTF or PLY file whose mesh is `mesh`; None where it has none or is of another format.
+    """The paint of a GLB, glTF, OBJ or PLY file whose mesh is `mesh`; None where it has none or is of another format.
 
     Parameters
     ----------
@@ -85,6 +86,9 @@ def read_paint(data: bytes, uri: str, mesh: Mesh, *, sibling: Sibling | None = N
         kind = mesh_format(data, uri)
         if kind in ("glb", "gltf"):
             found = _decoded(read_gltf_paint(data, MAX_FACES, sibling), uri)
+        elif kind == "obj":
+            painted = read_obj_paint(data, MAX_FACES, sibling)
+            found = None if painted is None else _decoded(painted, uri)
         elif kind == "ply":
             colours = read_ply_colours(data, MAX_FACES)
             found = None if colours is None else _plain(linear(colours)[mesh.faces])

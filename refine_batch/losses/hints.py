@@ -88,7 +88,8 @@ def seen_surface(
     depth = (normal * (points[:, :, 0] - begin)).sum(dim=-1) / torch.where(hit, slant, 1.0)
     # Towards the viewer; from x left, y up, z forward.
     facing = torch.where(slant[..., None] > 0, -normal, normal)
-    return Seen(depth, facing * facing.new_tensor([-1.0, 1.0, -1.0]), hit)
+    x, y, z = facing.unbind(dim=-1)
+    return Seen(depth, torch.stack([-x, y, -z], dim=-1), hit)
 
 
 def depth_hint_loss(seen: Seen, hint: Float[Tensor, "n p"], scaling: Scaling) -> Float[Tensor, " n"]:

@@ -6,8 +6,9 @@ across instances, so a result does not depend on the neighbours in the batch, Na
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int32, Int64
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from refine_batch.mesh.mesh import Mesh
 from refine_batch.mesh.padded import PaddedMeshes
-from refine_batch.mesh.padding import row_mask
+from refine_batch.mesh.padding import padded, row_mask
 from refine_batch.mesh.sparse import multiply
 from refine_batch.mesh.topology import adjacency, face_pairs
 
@@ -63,20 +64,35 @@ class MeshBatch:
 
     @classmethod
     def of(cls, meshes: Sequence[Mesh], device: torch.device | str = "cpu") -> MeshBatch:
-        """The batch of `meshes`, which must have been checked (`Mesh.check`)."""
-        padded = PaddedMeshes.of(meshes, device)
-        pair_count, pairs, pair_sign = face_pairs(padded.edges)
-        width = padded.vertices.shape[1]
-        matrix, degree = adjacency(padded.edges, width)
+        """The batch of `meshes`, which must have been checked (`Mesh.check`).
+
+        What follows from the faces of the last one is kept as long as its first mesh is: what is judged is refined
+        next.
+        """
+        key = torch.device(device), tuple(map(weakref.ref, meshes))
+        if len(meshes) and (kept := _last.get(meshes[0])) is not None and kept[0] == key:
+            return replace(kept[1], vertices=padded([mesh.vertices for mesh in meshes]).to(device))
+        batch = cls._made(meshes, device)
+        if len(meshes):
+            _last.clear()
+            _last[meshes[0]] = key, batch
+        return batch
+
+    @classmethod
+    def _made(cls, meshes: Sequence[Mesh], device: torch.device | str) -> MeshBatch:
+        bare = PaddedMeshes.of(meshes, device)
+        pair_count, pairs, pair_sign = face_pairs(bare.edges)
+        width = bare.vertices.shape[1]
+        matrix, degree = adjacency(bare.edges, width)
         return cls(
-            vertices=padded.vertices,
-            vertex_count=padded.vertex_count,
-            face_count=padded.face_count,
+            vertices=bare.vertices,
+            vertex_count=bare.vertex_count,
+            face_count=bare.face_count,
             pair_count=pair_count,
-            faces=padded.faces,
+            faces=bare.faces,
             pairs=pairs,
             pair_sign=pair_sign,
-            vertex_mask=row_mask(padded.vertex_count, width),
+            vertex_mask=row_mask(bare.vertex_count, width),
             adjacency=matrix,
             degree=degree,
         )
@@ -92,6 +108,9 @@ class MeshBatch:
     def faces_of(self) -> Int64[Tensor, "b f3"]:
         """Corner indices of every face in one row per instance, for gathering."""
         return self.faces.reshape(len(self), -1).long()
+
+
+_last: weakref.WeakKeyDictionary[Mesh, tuple[tuple, MeshBatch]] = weakref.WeakKeyDictionary()
 
 
 def masked_sum(values: Float[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, " b"]:

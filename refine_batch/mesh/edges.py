@@ -79,17 +79,6 @@ class Edges:
         return (beyond | (two & opposite)).all(dim=1) & (self.count > 0)
 
 
-def watertight(faces: np.ndarray) -> bool:
-    """Whether every edge of (F, 3) int faces is shared by exactly two that pass it in opposite directions.
-
-    Faces that name a vertex twice have no inside to bound and are left out.
-    """
-    a, b, c = faces.T
-    bounding = torch.tensor(faces[(a != b) & (b != c) & (c != a)], dtype=torch.int32)
-    count = torch.tensor([len(bounding)], dtype=torch.int32)
-    return len(bounding) > 0 and bool(Edges.of(bounding[None], count).closed())
-
-
 def _sides(
     faces: Int32[Tensor, "b f 3"],
 ) -> tuple[Int32[Tensor, "b s"], Int32[Tensor, "b s"], Int32[Tensor, "1 s"], Int32[Tensor, "b s"]]:

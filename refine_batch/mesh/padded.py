@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -26,12 +26,15 @@ class PaddedMeshes:
     vertex_count, face_count : (B,) int32
     faces : (B, F, 3) int32
         Indices into the mesh's own vertices; padded faces repeat vertex 0, and have no area.
+    alike
+        Whether all have the same faces: one mesh, moved.
     """
 
     vertices: Float[Tensor, "b v 3"]
     vertex_count: Int32[Tensor, " b"]
     faces: Int32[Tensor, "b f 3"]
     face_count: Int32[Tensor, " b"]
+    alike: bool = False
 
     def __len__(self) -> int:
         return self.vertices.shape[0]
@@ -47,10 +50,20 @@ class PaddedMeshes:
             vertex_count=torch.tensor([len(mesh.vertices) for mesh in meshes], dtype=torch.int32, device=device),
             faces=padded([mesh.faces for mesh in meshes]).to(device),
             face_count=torch.tensor([len(mesh.faces) for mesh in meshes], dtype=torch.int32, device=device),
+            alike=len(meshes) > 1 and all(mesh.faces is meshes[0].faces for mesh in meshes),
         )
+
+    def moved(self, vertices: Float[Tensor, "b v 3"]) -> PaddedMeshes:
+        """The same meshes with their vertices elsewhere; what follows from the faces is worked out once for both."""
+        other = replace(self, vertices=vertices)
+        other.__dict__["edges"] = self.edges
+        return other
 
     @cached_property
     def edges(self) -> Edges:
+        if self.alike:
+            one = Edges.of(self.faces[:1], self.face_count[:1])
+            return Edges(**{name: tensor.repeat_interleave(len(self), dim=0) for name, tensor in vars(one).items()})
         return Edges.of(self.faces, self.face_count)
 
     @property

@@ -46,13 +46,8 @@ def sample_surface(mesh: Mesh, count: int, seed: int) -> np.ndarray:
     return points
 
 
-def scale_to_extent(points: np.ndarray, extent: float = 2.0) -> np.ndarray:
-    """`points` times the factor that makes their largest extent over the axes `extent`; the origin stays."""
-    return points * (extent / np.ptp(points, axis=0).max())
-
-
 def scaled_to_extent(points: Float64[Tensor, "b n 3"], extent: float = 2.0) -> Float64[Tensor, "b n 3"]:
-    """The same of each cloud of a batch."""
+    """Each cloud of a batch times the factor that makes its largest extent over the axes `extent`; the origin stays."""
     largest = (points.amax(dim=1) - points.amin(dim=1)).amax(dim=1)
     return points * (extent / largest)[:, None, None]
 

@@ -30,7 +30,8 @@ CENTRED = 0.004
 # Added before they are compared: of two planes in which a mesh is its own mirror image, neither is the better one for
 # the rounding of single numbers.
 ALIKE = 1e-3
-_SAMPLES, _FEW = 400, 133
+# Points by which planes are fitted, by which they are searched, and by which of those most drop out.
+_SAMPLES, _FEW, _FIRST = 400, 133, 30
 _DIRECTIONS = 24
 _STARTS = 2
 _STEPS = 6
@@ -63,14 +64,13 @@ def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None)
         return None
     mirror = Mirror(mesh, seed)
     found = mirror.searched()
-    fitted = [mirror.fitted(plane) for _, plane in found[:_STARTS]]
-    best = min(fitted, key=lambda one: one[0])
+    best = min(mirror.fitted(found[:_STARTS]), key=lambda one: one[0])
     if origin is not None:
         own = mirror.own_plane(origin)
         if own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best[0] + ALIKE)):
             trust = 1.0 / (1.0 + (own[0] / OWN_HALF_BELIEVED) ** 12)
             return SymmetryPlane(own[1].normal, own[1].offset, trust)
-    z, x = (mirror.fitted(next(p for _, p in found if p.axis == axis), turn=False) for axis in ("z", "x"))
+    z, x = mirror.fitted([next(p for p in found if p.axis == axis) for axis in ("z", "x")], turn=False)
     across = z if z[0] + ALIKE <= Z_MARGIN * (x[0] + ALIKE) else x
     if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
         best = across
@@ -116,9 +116,9 @@ class Mirror:
         # x's must be the better one by far.
         return min(found, key=lambda one: (one[0] + ALIKE) / (Z_MARGIN if one[1].axis == "z" else 1.0), default=None)
 
-    def searched(self) -> list[tuple[float, SymmetryPlane]]:
-        """Upright planes all round, through the middle of the box in each direction and through the mean point, with
-        their asymmetries by few points; the best first."""
+    def searched(self) -> list[SymmetryPlane]:
+        """The best of upright planes all round, through the middle of the box in each direction and through the mean
+        point, by their asymmetries by few points, the best first: at least `_STARTS` and those of the axes."""
         planes = []
         mean = self._points.mean(axis=0)
         for angle in np.arange(_DIRECTIONS) * (math.pi / _DIRECTIONS):
@@ -128,46 +128,75 @@ class Mirror:
             offsets = (float(along.min() + along.max()) / 2.0, float(mean @ normal))
             planes += [SymmetryPlane(tuple(normal.tolist()), offset) for offset in offsets]
         few = self._points[:: _SAMPLES // _FEW]
-        found = zip(_root_mean(self._held(planes, few)), planes, strict=True)
-        return sorted(found, key=lambda one: one[0])
+        first, rest = few[:_FIRST], few[_FIRST:]
+        begun = self._held(planes, first)
+        so_far = begun.sum(axis=1)
+        squared: dict[int, np.ndarray] = {}
 
-    def fitted(self, plane: SymmetryPlane, turn: bool = True) -> tuple[float, SymmetryPlane]:
-        """The plane fitted to the mirrored points' distances to the surface, and the asymmetry there.
+        def finish(wanted: np.ndarray) -> None:
+            places = np.flatnonzero(wanted).tolist()
+            squared.update(zip(places, self._held([planes[i] for i in places], rest), strict=True))
 
-        `turn`: its direction is fitted, too.
+        wanted = np.array([plane.axis is not None for plane in planes])
+        wanted[np.argsort(so_far)[:_STARTS]] = True
+        finish(wanted)
+        # What is farther from its image by some of the points than enough others by all of them is none of the best.
+        enough = sorted(so_far[i] + held.sum() for i, held in squared.items())[_STARTS - 1]
+        finish(~wanted & (so_far <= enough))
+        order = sorted(squared)
+        found = zip(_root_mean(np.stack([np.r_[begun[i], squared[i]] for i in order])), order, strict=True)
+        return [planes[i] for _, i in sorted(found)]
+
+    def fitted(self, planes: Sequence[SymmetryPlane], turn: bool = True) -> list[tuple[float, SymmetryPlane]]:
+        """Each plane fitted to the mirrored points' distances to the surface, and the asymmetry there.
+
+        `turn`: whether directions are fitted, too.
 
         Steps of Gauss and Newton in angle and offset: where a mirrored point moves by v, its distance to the surface
         changes by v·d, d being the direction from the surface to it, or the face's normal where it lies on it.
         """
-        best = (math.inf, math.inf, plane)
+        now = list(planes)
+        best = [(math.inf, math.inf, plane) for plane in planes]
         for step in range(_STEPS + 1):
-            mirrored = plane.reflect(self._points)
-            face, nearest = self._surface.located(mirrored)
-            away = mirrored - nearest
-            distance = np.linalg.norm(away, axis=1)
+            mirrored = np.stack([plane.reflect(self._points) for plane in now])
+            face, nearest = self._surface.located(mirrored.reshape(-1, 3))
+            away = mirrored - nearest.reshape(mirrored.shape)
+            distance = np.linalg.norm(away, axis=2)
             # By Geman and McClure: what has no image must not pull the plane towards itself.
             near = 1.0 / (1.0 + (distance / _REACH) ** 2)
-            robust, plain = float((near * distance**2).mean()), _root_mean(distance[None] ** 2)[0]
-            best = min(best, (robust, plain, plane), key=lambda found: found[0])
+            robust, plain = (near * distance**2).mean(axis=1).tolist(), _root_mean(distance**2)
+            found = zip(robust, plain, now, strict=True)
+            best = [min(one, other, key=lambda f: f[0]) for one, other in zip(best, found, strict=True)]
             if step == _STEPS:
                 break
-            off = (distance > _ON_SURFACE)[:, None]
-            direction = np.where(off, away / np.where(off, distance[:, None], 1.0), self._normals[face])
-            normal = np.asarray(plane.normal)
+            off = (distance > _ON_SURFACE)[..., None]
+            normals = self._normals[face].reshape(mirrored.shape)
+            direction = np.where(off, away / np.where(off, distance[..., None], 1.0), normals)
+            now = [self._stepped(*one, turn) for one in zip(now, direction, near, distance, strict=True)]
+        return [one[1:] for one in best]
+
+    def _stepped(
+        self, plane: SymmetryPlane, direction: np.ndarray, near: np.ndarray, distance: np.ndarray, turn: bool
+    ) -> SymmetryPlane:
+        """The plane one step on."""
+        normal = np.asarray(plane.normal)
+        p, across = self._points, direction @ normal
+        slopes = np.empty((2 if turn else 1, len(p)))
+        slopes[0] = 2.0 * across
+        if turn:
             along = np.array([normal[2], 0.0, -normal[0]])
-            p = self._points
-            by_offset = 2.0 * (direction @ normal)
-            by_angle = -2.0 * ((p @ along) * (direction @ normal) + (p @ normal - plane.offset) * (direction @ along))
-            slopes = np.stack([by_offset, by_angle] if turn else [by_offset], axis=1)
-            change = np.linalg.lstsq(near[:, None] * slopes, -near * distance, rcond=None)[0]
-            angle = math.atan2(normal[0], normal[2]) + (float(change[1]) if turn else 0.0)
-            if turn:
-                normal = np.array([math.sin(angle), 0.0, math.cos(angle)])
-            plane = SymmetryPlane(tuple(normal.tolist()), plane.offset + float(change[0]))
-        return best[1:]
+            slopes[1] = -2.0 * ((p @ along) * across + (p @ normal - plane.offset) * (direction @ along))
+        slopes *= near
+        change = np.linalg.lstsq(slopes @ slopes.T, -slopes @ (near * distance), rcond=None)[0]
+        angle = math.atan2(normal[0], normal[2]) + (float(change[1]) if turn else 0.0)
+        if turn:
+            normal = np.array([math.sin(angle), 0.0, math.cos(angle)])
+        return SymmetryPlane(tuple(normal.tolist()), plane.offset + float(change[0]))
 
     def _held(self, planes: Sequence[SymmetryPlane], points: np.ndarray) -> np.ndarray:
         """(P, N) squared distances of mirrored points to the surface."""
+        if not planes:
+            return np.zeros((0, len(points)))
         mirrored = np.stack([plane.reflect(points) for plane in planes])
         nearest = self._surface.nearest(mirrored.reshape(-1, 3)).reshape(mirrored.shape)
         return ((mirrored - nearest) ** 2).sum(axis=2)

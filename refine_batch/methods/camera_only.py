@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.devices.graphs import Captured
 from refine_batch.errors import InstanceError
 from refine_batch.losses import LOSSES, silhouette_error
 from refine_batch.methods.base import MethodOutput, PreparedInstance
@@ -43,21 +44,30 @@ class CameraFit:
         self._adam = torch.optim.Adam([self._change], betas=(0.8, 0.95))
         self._none = scene.symmetry_views([])
         self._trusted = torch.ones(scene.batch.vertex_mask.shape, device=scene.batch.device)
+        self._gradient: Tensor | None = None
+        self._evaluate = Captured(self._evaluation, "a step of cameras alone", scene.batch.device)
 
     def iterate(self, step: int) -> Iterate:
-        scene, size = self.scene, self._size
         sigma = SIGMA[0] * (SIGMA[1] / SIGMA[0]) ** min(1.0, step / (SETTLED * STEPS))
-        depth = scene.render(scene.batch.vertices, self._none, size, sigma, scene.cameras.now(self._change))
+        softness = torch.full((), sigma, dtype=torch.float64, device=self.scene.batch.device)
+        terms, self._gradient = self._evaluate(self._change, softness)
+        return Iterate(terms, self.scene.batch.vertices, self._trusted, self._change.detach())
+
+    def _evaluation(self, change: Float[Tensor, "n 3"], sigma: Float[Tensor, ""]) -> tuple[Tensor, ...]:
+        """The losses and their gradient."""
+        scene, size, change = self.scene, self._size, change.detach().requires_grad_()
+        depth = scene.render(scene.batch.vertices, self._none, size, sigma, scene.cameras.now(change))
         error = scene.per_instance(silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size)))
         terms = torch.zeros((len(LOSSES), len(scene.batch)), device=error.device)
         terms[LOSSES.index("silhouette")] = self._weights.silhouette * error
-        terms[LOSSES.index("camera")] = self._weights.camera * scene.camera_cost(self._change)
-        return Iterate(terms, scene.batch.vertices, self._trusted, self._change)
+        terms[LOSSES.index("camera")] = self._weights.camera * scene.camera_cost(change)
+        [gradient] = torch.autograd.grad(terms.sum(dim=0).sum(), [change])
+        return terms.detach(), gradient
 
-    def advance(self, step: int, total: Float[Tensor, ""]) -> None:
-        [gradient] = torch.autograd.grad(total, [self._change])
+    def advance(self, step: int) -> None:
+        assert self._gradient is not None
         # No step of a camera whose gradient is not finite.
-        self._change.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
+        self._change.grad = self._gradient.nan_to_num(0.0, 0.0, 0.0)
         first, last = LEARNING_RATE
         self._adam.param_groups[0]["lr"] = first * (last / first) ** (step / STEPS)
         self._adam.step()

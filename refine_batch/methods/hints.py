@@ -172,6 +172,8 @@ def disagreement(
     """How far an instance's mesh disagrees with its hints before and after its vertices, and its cameras, have moved:
     depth in squared extents and normals in 1 − cosine, each in what it may be. None where there are no hints.
     """
+    if not subject.hinted:
+        return None
     batch = MeshBatch.of([subject.mesh], "cpu")
     starts = stack_cameras([view.camera for view in subject.views])
     hints = Hints.of(subject.views, torch.zeros(len(subject.views), dtype=torch.int32), batch, starts)

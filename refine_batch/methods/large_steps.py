@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.devices.graphs import Captured
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
 from refine_batch.losses import (
@@ -66,38 +67,59 @@ class Descent:
         self._stages = [(first, reach) for reach, first, last in stages(options, steps) if first < last]
         self._details: Details | None = None
         # In extents: it is zero at the start, and M·v is linear in it.
-        self._displacement = torch.zeros_like(scene.batch.vertices).requires_grad_()
+        self._displacement = torch.zeros_like(scene.batch.vertices)
         self._amounts = self._whole.none().requires_grad_()
         self._change = scene.cameras.change.clone().requires_grad_()
         self._adam = torch.optim.Adam([self._amounts], lr=options.whole_learning_rate, betas=(0.9, 0.99))
         self._camera_adam = torch.optim.Adam([self._change], lr=options.camera_learning_rate, betas=(0.8, 0.95))
+        self._gradients: list[Tensor] = []
+        # By image size and symmetry view.
+        self._evaluations: dict[tuple[int, int], Captured] = {}
 
     def iterate(self, step: int) -> Iterate:
+        size, sigma = self._objective.resolution(step / self._steps)
+        which = step % self._objective.rotation
+        if (size, which) not in self._evaluations:
+            self._evaluations[size, which] = self._evaluation(size, which)
+        device = self.scene.batch.device
         # Losses compare only at one trust in the views.
-        return self._objective(
-            self._displacement, self._amounts, self._change, step, self._steps, judge=not self.settled(step)
-        )
+        softness = torch.full((), sigma, dtype=torch.float64, device=device)
+        judge = torch.full((), not self.settled(step), device=device)
+        evaluate = self._evaluations[size, which]
+        found = evaluate(self._displacement, self._amounts, self._change, softness, judge)
+        terms, vertices, confidence, *self._gradients = found
+        return Iterate(terms, vertices, confidence, self._change.detach())
 
-    def advance(self, step: int, total: Float[Tensor, ""]) -> None:
+    def _evaluation(self, size: int, which: int) -> Captured:
+        """The losses and their gradients as one function of the variables and of what the schedule says."""
+        moving = self.scene.cameras.free
+
+        def evaluate(displacement: Tensor, amounts: Tensor, change: Tensor, sigma: Tensor, judge: Tensor):
+            by, of_whole, moved = (tensor.detach().requires_grad_() for tensor in (displacement, amounts, change))
+            terms, vertices, confidence = self._objective(by, of_whole, moved, size, which, sigma, judge)
+            gradients = torch.autograd.grad(terms.sum(dim=0).sum(), [by, of_whole, *([moved] if moving else [])])
+            return terms.detach(), vertices.detach(), confidence, *gradients
+
+        name = f"a step of large-steps at {size} pixels"
+        return Captured(evaluate, name, self.scene.batch.device, state=self._objective.state)
+
+    def advance(self, step: int) -> None:
         if self._stages and step == self._stages[0][0]:
             _, reach = self._stages.pop(0)
             if reach is not None:
                 smoothness = (reach / mean_edge_length(self.scene.batch)).square()
                 self._details = Details(self._displacement, self.scene.batch, smoothness)
-        moving = self.scene.cameras.free
-        variables = [self._displacement, self._amounts, *([self._change] if moving else [])]
-        gradient, self._amounts.grad, *of_cameras = torch.autograd.grad(total, variables)
+        gradient, self._amounts.grad, *of_cameras = self._gradients
         decay = self._options.learning_rate_decay ** (step / self._steps)
         self._adam.param_groups[0]["lr"] = self._options.whole_learning_rate * decay
         self._adam.step()
-        if moving:
+        if of_cameras:
             # No step of a camera whose gradient is not finite.
             self._change.grad = of_cameras[0].nan_to_num(0.0, 0.0, 0.0)
             self._camera_adam.param_groups[0]["lr"] = self._options.camera_learning_rate * decay
             self._camera_adam.step()
         if self._details is not None:
-            moved = self._details.step(gradient, self._options.learning_rate * decay)
-            self._displacement = moved.requires_grad_()
+            self._displacement = self._details.step(gradient, self._options.learning_rate * decay)
 
     def settled(self, step: int) -> bool:
         return step + 1 == self._steps or self._options.settled_at(step / self._steps)
@@ -161,32 +183,38 @@ class Objective:
         self._hinted = torch.tensor([row in told for row in range(len(scene.batch))], device=scene.batch.device)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
+        # What a call changes in place.
+        self.state = [trust.now, self._planes.normal, self._planes.offset]
+        # How many symmetry views there are, one a step.
+        self.rotation = len(self._views)
 
     def __call__(
         self,
         displacement: Float[Tensor, "b v 3"],
         amounts: Float[Tensor, "b k"],
         change: Float[Tensor, "n 3"],
-        step: int,
-        steps: int,
-        judge: bool = True,
-    ) -> Iterate:
-        """The losses there; `judge`: whether the trust in each view may change.
+        size: int,
+        which: int,
+        sigma: Float[Tensor, ""],
+        judge: Bool[Tensor, ""],
+    ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v 3"], Float[Tensor, "b v"]]:
+        """The losses there, the vertices and the confidence.
+
+        `size` is the pictures', `which` the number of the symmetry view, `sigma` the silhouette's softness, and `judge`
+        whether the trust in each view may change. Nothing here waits for the device or depends on values.
 
         The confidence is in closed form: of b·ln(1/s) + s·d² the minimum over s in (0, 1] is at min(1, b/d²).
         """
         scene, options, batch = self._scene, self._options, self._scene.batch
-        size, sigma = self._resolution(step / steps)
         vertices = batch.vertices + displacement + self._whole.displacement(amounts)
-        views = self._views[step % len(self._views)]
+        views = self._views[which]
         cameras = scene.cameras.now(change)
         depth = scene.render(vertices, views, size, sigma, cameras)
         error = silhouette_error(depth.front, self._mask_at(size), scene.known_at(size))
-        if judge:
-            self._trust.update(error)
+        self._trust.update(error, judge)
         # A soft silhouette is wider than its mesh, which shrinks to fit, and hints that know no scale draw the camera
         # after it: they are heard as the softness goes.
-        heard = min(1.0, HEARD / sigma)
+        heard = (HEARD / sigma).clamp_max(1.0)
         hints = [heard * loss for loss in scene.hint_losses(vertices, cameras, self._trust.now)]
         squared, partner = self._planes.squared(vertices, batch)
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
@@ -210,7 +238,7 @@ class Objective:
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
         terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1))
-        return Iterate(terms, vertices, confidence, change)
+        return terms, vertices, confidence
 
     def _grown(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
         """By how much the squared size has grown, of instances with hints. What is smaller is no more its own mirror
@@ -223,7 +251,7 @@ class Objective:
         mask = self._scene.mask_at(size)
         return mask if size < self._scene.mask.shape[-1] else (mask >= 0.5).to(mask.dtype)
 
-    def _resolution(self, progress: float) -> tuple[int, float]:
+    def resolution(self, progress: float) -> tuple[int, float]:
         """Image size and softness after this share of the steps."""
         options, full = self._options, self._scene.mask.shape[-1]
         size = full if progress >= options.coarse_share else lower_size(full, options.coarse_size)

@@ -20,7 +20,7 @@ from refine_batch.methods.scene import Scene
 
 @dataclass(frozen=True, eq=False)
 class Iterate:
-    """Where a batch stands at one step, differentiable in the course's variables.
+    """Where a batch stands at one step; of no use once the next step is taken, whose tensors may lie in its place.
 
     Shapes: `terms` (losses, B) weighted, in the order of `LOSSES`; `vertices` (B, V, 3); `confidence` (B, V) of the
     symmetry; `change` (N, 3) of the views' cameras.
@@ -41,8 +41,8 @@ class Course(Protocol):
     def iterate(self, step: int) -> Iterate:
         """Where the variables stand, by what the schedule says of this step (from 0)."""
 
-    def advance(self, step: int, total: Float[Tensor, ""]) -> None:
-        """One step of the variables down `total`, the sum of the last iterate's terms."""
+    def advance(self, step: int) -> None:
+        """One step of the variables down the sum of the last iterate's terms."""
 
     def settled(self, step: int) -> bool:
         """Whether losses compare with each other at this step and at all that follow it. The last step always is."""
@@ -64,14 +64,14 @@ def take(
     for step in range(steps):
         now = course.iterate(step)
         total = now.terms.sum(dim=0)
-        curve[step] = total.detach()
+        curve[step] = total
         if course.settled(step):
             best.update(now, watch.running)
-            watch.watch(step, total.detach())
+            watch.watch(step, total)
             if watch.over(step):
                 break
         if step + 1 < steps:
-            course.advance(step, total.sum())
+            course.advance(step)
     scene.cameras.change = best.change
     return outcomes(instances, LOSSES, best, curve, watch.taken, scene.cameras.ends())
 
@@ -100,13 +100,13 @@ class Best:
 
     def update(self, iterate: Iterate, running: Tensor | None = None) -> None:
         """Take the iterate where it is lower, of the instances still `running` (None: all); NaN never is."""
-        terms = iterate.terms.detach()
+        terms = iterate.terms
         total = terms.sum(dim=0)
         lower = total < self.total
         if running is not None:
             lower = lower & running
         self.total = torch.where(lower, total, self.total)
         self.terms = torch.where(lower, terms, self.terms)
-        self.vertices = torch.where(lower[:, None, None], iterate.vertices.detach(), self.vertices)
-        self.confidence = torch.where(lower[:, None], iterate.confidence.detach(), self.confidence)
-        self.change = torch.where(lower[self._of_view, None], iterate.change.detach(), self.change)
+        self.vertices = torch.where(lower[:, None, None], iterate.vertices, self.vertices)
+        self.confidence = torch.where(lower[:, None], iterate.confidence, self.confidence)
+        self.change = torch.where(lower[self._of_view, None], iterate.change, self.change)

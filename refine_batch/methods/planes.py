@@ -38,7 +38,8 @@ class Planes:
 
     def squared(self, vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> tuple[Tensor, Tensor]:
         """(B, V) d² of every reflected vertex to the nearest vertex of the same mesh, and (B, V, 3) that vertex."""
-        mirrored, partner = mirror_partners(vertices, self.normal, batch, self.offset)
+        # Of copies: the planes follow in place, before anyone asks for gradients.
+        mirrored, partner = mirror_partners(vertices, self.normal.clone(), batch, self.offset.clone())
         return (mirrored - partner).square().sum(dim=-1), partner
 
     @torch.no_grad()
@@ -62,8 +63,10 @@ class Planes:
         p_mean, q_mean = (weight * p).sum(dim=1, keepdim=True) / total, (weight * q).sum(dim=1, keepdim=True) / total
         p, q = (p - p_mean)[..., [0, 2]], (q - q_mean)[..., [0, 2]]
         products = torch.einsum("bvi,bvj->bij", weight * p, q)
-        _, vectors = torch.linalg.eigh(products + products.transpose(1, 2))
-        found = vectors[:, :, 0]
+        products = products + products.transpose(1, 2)
+        # Across the axis of the larger eigenvalue; in closed form nothing waits for the device.
+        angle = 0.5 * torch.atan2(2.0 * products[:, 0, 1], products[:, 0, 0] - products[:, 1, 1])
+        found = torch.stack([-torch.sin(angle), torch.cos(angle)], dim=1)
         old = self.normal.double()
         across = torch.stack([found[:, 0], torch.zeros_like(found[:, 0]), found[:, 1]], dim=1)
         across = torch.where((across * old).sum(dim=1, keepdim=True) < 0, -across, across)
@@ -72,5 +75,5 @@ class Planes:
         offset = (middle * normal).sum(dim=1)
         offset = self.offset + _FOLLOW * (offset - self.offset)
         fine = self._free & normal.isfinite().all(dim=1) & offset.isfinite()
-        self.normal = torch.where(fine[:, None], normal.float(), self.normal)
-        self.offset = torch.where(fine, offset.float(), self.offset)
+        self.normal.copy_(torch.where(fine[:, None], normal.float(), self.normal))
+        self.offset.copy_(torch.where(fine, offset.float(), self.offset))

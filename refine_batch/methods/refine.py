@@ -15,6 +15,7 @@ from torch import Tensor
 
 from refine_batch.cameras.camera import project, stack_cameras
 from refine_batch.config import PaperOptions, RefineConfig
+from refine_batch.devices.graphs import Captured
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
 from refine_batch.losses import (
@@ -91,22 +92,43 @@ class Training:
         first = stack_cameras([i.camera for i in instances], device)
         self._sampler = Sampler(project(scene.batch.vertices, first)[..., :2])
 
-    def iterate(self, step: int) -> Iterate:
-        displacement, confidence = refine_vertices(self._parameters, self._image, self.scene.batch, self._sampler)
-        return self._objective(displacement, confidence, self._change, (step + 1) / self._steps)
+        self._gradients: list[Tensor] = []
+        self._evaluate = Captured(self._evaluation, "a step of refine", device)
 
-    def advance(self, step: int, total: Float[Tensor, ""]) -> None:
-        self._adam.zero_grad(set_to_none=True)
-        self._change.grad = None
-        total.backward()
+    def iterate(self, step: int) -> Iterate:
+        sigma = self._options.sigma_at((step + 1) / self._steps)[0]
+        softness = torch.full((), sigma, dtype=torch.float64, device=self.scene.batch.device)
+        terms, vertices, confidence, *self._gradients = self._evaluate(self._change, softness)
+        return Iterate(terms, vertices, confidence, self._change.detach())
+
+    def _evaluation(self, change: Float[Tensor, "n 3"], sigma: Float[Tensor, ""]) -> tuple[Tensor, ...]:
+        """The losses and their gradients, the networks' parameters read where they lie."""
+        change = change.detach().requires_grad_()
+        displacement, confidence = refine_vertices(self._parameters, self._image, self.scene.batch, self._sampler)
+        terms, vertices = self._objective(displacement, confidence, change, sigma)
+        variables = [*self._parameters.values(), *([change] if self.scene.cameras.free else [])]
+        gradients = torch.autograd.grad(terms.sum(dim=0).sum(), variables)
+        laid_out = [_laid_out_like(v, gradient) for v, gradient in zip(variables, gradients, strict=True)]
+        return terms.detach(), vertices.detach(), confidence.detach(), *laid_out
+
+    def advance(self, step: int) -> None:
+        for parameter, gradient in zip(self._parameters.values(), self._gradients, strict=False):
+            parameter.grad = gradient
         self._adam.step()
-        if self.scene.cameras.free and self._change.grad is not None:
-            self._change.grad.nan_to_num_(0.0, 0.0, 0.0)
+        if self.scene.cameras.free:
+            self._change.grad = self._gradients[-1].nan_to_num(0.0, 0.0, 0.0)
             self._camera_adam.step()
 
     def settled(self, step: int) -> bool:
         # The last step always is, so that a run of any length has an iterate to return.
         return self._options.settled_at((step + 1) / self._steps)
+
+
+def _laid_out_like(variable: Tensor, gradient: Tensor) -> Tensor:
+    """As an optimiser wants it that goes through the memory of both."""
+    if gradient.stride() == variable.stride():
+        return gradient
+    return torch.empty_like(variable, requires_grad=False).copy_(gradient)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,12 +161,13 @@ class Objective:
         displacement: Float[Tensor, "b v 3"],
         confidence: Float[Tensor, "b v"],
         change: Float[Tensor, "n 3"],
-        progress: float,
-    ) -> Iterate:
+        sigma: Float[Tensor, ""],
+    ) -> tuple[Float[Tensor, "losses b"], Float[Tensor, "b v 3"]]:
+        """The losses and the vertices, at a softness of the silhouettes."""
         scene, options, batch = self.scene, self.options, self.scene.batch
         size = scene.mask.shape[-1]
         vertices = batch.vertices + displacement
-        depth = scene.render(vertices, self.views, size, options.sigma_at(progress)[0], scene.cameras.now(change))
+        depth = scene.render(vertices, self.views, size, sigma, scene.cameras.now(change))
         shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         laplacian_term, bend_term = self._smoothness(vertices)
         bias = options.symmetry_bias
@@ -163,7 +186,7 @@ class Objective:
             torch.zeros_like(scene.trust),
             torch.zeros_like(scene.trust),
         ]
-        return Iterate(torch.stack(terms) * self.weights, vertices, confidence, change)
+        return torch.stack(terms) * self.weights, vertices
 
     def _smoothness(self, vertices: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The Laplacian and the normal consistency loss."""

@@ -167,7 +167,7 @@ class Scene:
         vertices: Float[Tensor, "b v 3"],
         views: SymmetryViews,
         image_size: int,
-        sigma: float,
+        sigma: float | Float[Tensor, ""],
         cameras: Cameras,
     ) -> Depths:
         """Soft silhouettes from the instances' `cameras` and from the symmetry views, in one pass."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refine_batch.methods.scene import Scene
@@ -41,12 +41,13 @@ class ViewTrust:
         mask = scene.mask if scene.known is None else scene.mask * scene.known
         self._area = mask.mean(dim=(1, 2)).clamp_min(1e-6)
 
-    def update(self, error: Float[Tensor, " n"]) -> None:
-        """Judge the views anew by their silhouettes' mean squared errors."""
+    def update(self, error: Float[Tensor, " n"], judge: Bool[Tensor, ""] | None = None) -> None:
+        """Judge the views anew by their silhouettes' mean squared errors; `judge` false: all stays as it is."""
         if not self._several:
             return
         share = error.detach() / self._area
         table = torch.where(self._own, share[self._view], torch.nan)
         usual = table.nanmedian(dim=1).values[self._owner].clamp_min(FLOOR)
         beyond = (share / (TOLERATED * usual)).clamp_min(1.0)
-        self.now = torch.where(self._first, 1.0, beyond.square().reciprocal()).nan_to_num(0.0)
+        now = torch.where(self._first, 1.0, beyond.square().reciprocal()).nan_to_num(0.0)
+        self.now.copy_(now if judge is None else torch.where(judge, now, self.now))

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from refine_batch.networks import winograd
 
+# Channels up to which a GPU takes patches. On an H200 the 7×7 of 64 networks from 3 channels takes 4.8 ms, not 20.
+FEW_CHANNELS = 4
+
 
 def linear(
     x: Float[Tensor, "b n i"], weight: Float[Tensor, "b i o"], bias: Float[Tensor, "b o"]
@@ -27,13 +30,26 @@ def conv2d(
 ) -> Float[Tensor, "b o h2 w2"]:
     """Convolution per instance, no bias.
 
-    A CPU is fastest with one plain convolution after the other, a GPU with one grouped one.
+    A CPU is fastest with one plain convolution after the other, a GPU with one grouped one, or, of few channels, with
+    one product of matrices for each.
     """
     if x.device.type == "cpu" or len(x) == 1:
         return _each(lambda y, w: _conv2d(y, w, stride, padding), x, weight)
+    if x.shape[1] <= FEW_CHANNELS:
+        return patchwise_conv2d(x, weight, stride, padding)
     size, channels = weight.shape[:2]
     y = F.conv2d(x.reshape(1, -1, *x.shape[2:]), weight.flatten(0, 1), stride=stride, padding=padding, groups=size)
     return y.reshape(size, channels, *y.shape[2:])
+
+
+def patchwise_conv2d(
+    x: Float[Tensor, "b i h w"], weight: Float[Tensor, "b o i k k"], stride: int = 1, padding: int = 0
+) -> Float[Tensor, "b o h2 w2"]:
+    """The same as products of the kernels with the patches that they meet."""
+    kernel = weight.shape[-1]
+    patches = F.unfold(x, kernel, padding=padding, stride=stride)
+    across = (x.shape[-1] + 2 * padding - kernel) // stride + 1
+    return torch.bmm(weight.flatten(2), patches).unflatten(2, (-1, across))
 
 
 def batch_norm(

@@ -3,78 +3,129 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
+import torch
 
-from refine_batch.cameras.camera import Camera
+from refine_batch.cameras.camera import Camera, stack_cameras
 from refine_batch.cameras.matrices import matrices_of
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError
+from refine_batch.figures.compare import Comparison, compare
 from refine_batch.figures.iou_2d import mask_iou
-from refine_batch.figures.measure import Evaluator
 from refine_batch.instance import CameraSource, Figures, RefinedInstance
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import View
 from refine_batch.refinement.guard import Choice, along, choose
 from refine_batch.refinement.optimise import Optimised
 from refine_batch.refinement.prepare import Prepared, about_source
-from refine_batch.render import hard_silhouettes
+from refine_batch.render.hard import silhouettes
 from refine_batch.seeding import instance_seed
 
 
-def conclude(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
+def conclude(optimised: Optimised, config: RefineConfig, device: torch.device | str = "cpu") -> RefinedInstance:
     """Measure what was found, judge it, and bring it back to the instance's own coordinates.
 
     Figures before and after are of the coarse and the returned mesh, both at the camera that is returned.
     """
+    [result] = conclude_all([optimised], config, device)
+    return result
+
+
+def conclude_all(
+    batch: Sequence[Optimised],
+    config: RefineConfig,
+    device: torch.device | str = "cpu",
+    pool: Executor | None = None,
+) -> list[RefinedInstance]:
+    """The same of many instances, whose figures are worked out on the device together.
+
+    Parameters
+    ----------
+    pool
+        Works out the earth mover's distances, which are a CPU's work on every device; None: the caller's thread does.
+    """
+    settled = [_settled(one, config) for one in batch]
+    comparisons = [
+        Comparison(
+            one.ruler.prepared.ground_truth,
+            one.measured,
+            instance_seed(config.seed, one.ruler.prepared.instance_id, "figures"),
+        )
+        for one in settled
+    ]
+    found = compare(comparisons, config.figures, samples=config.figure_samples, device=device, pool=pool)
+    return [one.result(figures) for one, figures in zip(settled, found, strict=True)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Settled:
+    """What comes back of an instance, its figures not measured yet.
+
+    Attributes
+    ----------
+    mesh, cameras
+        In the mesh's own coordinates, and of all views about the working mesh.
+    rest
+        Fields of the result by name.
+    """
+
+    ruler: Ruler
+    mesh: Mesh
+    cameras: tuple[Camera, ...]
+    reason: str | None = None
+    rest: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> list[Mesh]:
+        """The coarse mesh, and the returned one where that is another."""
+        source = self.ruler.prepared.working.source
+        return [source] if self.mesh is source else [source, self.mesh]
+
+    def result(self, figures: Sequence[Figures]) -> RefinedInstance:
+        """With the figures of the `measured` meshes, which lack what the instance's own views say."""
+        ruler = self.ruler
+        known = [ruler.seen_in_views(f, mesh, self.cameras) for f, mesh in zip(figures, self.measured, strict=True)]
+        prepared = ruler.prepared
+        given = ruler.iou_2d(prepared.working.source, prepared.subject.camera)
+        row = _returned(ruler, self.mesh, self.cameras[0], known[0], known[-1], given, reason=self.reason)
+        return replace(row, **self.rest)
+
+
+def _settled(optimised: Optimised, config: RefineConfig) -> _Settled:
+    """The guard's part."""
     prepared, output, verdict = optimised.prepared, optimised.output, optimised.verdict
     working, subject = prepared.working, prepared.subject
-    ruler = Ruler(prepared, config)
-    start = subject.camera
+    ruler = Ruler(prepared)
     starts = tuple(view.camera for view in subject.views)
-    given = ruler.iou_2d(working.source, start)
     if output is None:
-        cameras = verdict.cameras or starts
-        [held] = ruler.measure([working.source], cameras)
-        kept = _returned(prepared, ruler, working.source, cameras[0], held, held, given, reason=verdict.reason)
-        return replace(kept, doubtful=verdict.doubtful)
+        rest: dict[str, Any] = {"doubtful": verdict.doubtful}
+        return _Settled(ruler, working.source, verdict.cameras or starts, verdict.reason, rest)
     cameras = output.cameras or starts
-    camera = cameras[0]
     chosen = Choice(1.0)
     if config.guard:
         before = ruler.covered_by(subject.mesh.vertices, starts)
         chosen = choose(subject, output, config, ruler.covered_by, before, verdict.reason)
+    rest = {"steps": output.steps, "loss_curve": output.loss_curve, "risk": chosen.risk}
     if chosen.reason is not None:
-        [held] = ruler.measure([working.source], starts)
-        kept = _returned(prepared, ruler, working.source, start, held, held, given, reason=chosen.reason)
         refined = Mesh(working.carry(output.vertices), working.source.faces)
-        return replace(
-            kept,
-            steps=output.steps,
-            loss_curve=output.loss_curve,
-            iou_2d_refused=ruler.iou_2d(refined, camera),
-            risk=chosen.risk,
-        )
+        rest["iou_2d_refused"] = ruler.iou_2d(refined, cameras[0])
+        return _Settled(ruler, working.source, starts, chosen.reason, rest)
     vertices = along(subject.mesh.vertices, output.vertices, chosen.share)
     mesh = Mesh(working.carry(vertices), working.source.faces)
-    held, after = ruler.measure([working.source, mesh], cameras)
-    result = _returned(prepared, ruler, mesh, camera, held, after, given)
     confidence = output.symmetry_confidence
-    return replace(
-        result,
-        symmetry_confidence=None if confidence is None else working.values(confidence),
-        losses=output.losses,
-        loss_curve=output.loss_curve,
-        steps=output.steps,
-        share=chosen.share,
-        risk=chosen.risk,
-    )
+    rest["symmetry_confidence"] = None if confidence is None else working.values(confidence)
+    rest |= {"losses": output.losses, "share": chosen.share}
+    return _Settled(ruler, mesh, cameras, None, rest)
 
 
 def _returned(
-    prepared: Prepared,
     ruler: Ruler,
     mesh: Mesh,
     camera: Camera,
@@ -85,6 +136,7 @@ def _returned(
     reason: str | None = None,
 ) -> RefinedInstance:
     """The row's common part; `camera` is about the working mesh."""
+    prepared = ruler.prepared
     source: CameraSource = "estimated" if prepared.unknown is not None else "corrected"
     if prepared.unknown is None and camera == prepared.subject.camera:
         source = "given"
@@ -120,34 +172,28 @@ def failed(instance_id: str, error: InstanceError, device: str = "cpu") -> Refin
 
 
 class Ruler:
-    """Figures of an instance's meshes, in the mesh's own coordinates; the 2D IoU in the picture that was fitted."""
+    """How an instance's meshes, in the mesh's own coordinates, meet its masks in the pictures that were fitted."""
 
-    def __init__(self, prepared: Prepared, config: RefineConfig):
-        seed = instance_seed(config.seed, prepared.instance_id, "figures")
+    def __init__(self, prepared: Prepared):
+        self.prepared = prepared
         self._views: tuple[View, ...] = prepared.subject.views
         self._working = prepared.working
-        self._truth = Evaluator(
-            None, prepared.ground_truth, samples=config.figure_samples, seed=seed, which=config.figures
-        )
+        # The guard and the figures ask of the same few shapes and cameras again and again.
+        self._known: dict[tuple[bytes, Camera, int], float] = {}
 
-    def measure(self, meshes: Sequence[Mesh], cameras: Sequence[Camera]) -> list[Figures]:
-        """Of meshes in their own coordinates, each view seen by its camera about the working mesh."""
-        found = self._truth.measure_all(meshes, [None] * len(meshes))
-        covered = [[self._covered(mesh, c, v) for c, v in zip(cameras, self._views, strict=True)] for mesh in meshes]
-        several = len(self._views) > 1
-        return [
-            replace(figures, iou_2d=ious[0], iou_2d_views=float(np.mean(ious)) if several else None)
-            for figures, ious in zip(found, covered, strict=True)
-        ]
+    def seen_in_views(self, figures: Figures, mesh: Mesh, cameras: Sequence[Camera]) -> Figures:
+        """A mesh's figures with those of the instance's own views, each seen by its camera about the working mesh."""
+        ious = [self._covered(mesh, camera, number) for number, camera in enumerate(cameras)]
+        return replace(figures, iou_2d=ious[0], iou_2d_views=float(np.mean(ious)) if len(ious) > 1 else None)
 
     def iou_2d(self, mesh: Mesh, camera: Camera) -> float:
         """Of hard silhouette and mask, where anything is known."""
-        return self._covered(mesh, camera, self._views[0])
+        return self._covered(mesh, camera, 0)
 
     def covered_by(self, vertices: np.ndarray, cameras: Sequence[Camera]) -> float:
         """2D IoU of the source's mesh as it would be with the working mesh's `vertices`; the mean over all views."""
         mesh = Mesh(self._working.carry(vertices), self._working.source.faces)
-        return float(np.mean([self._covered(mesh, c, view) for c, view in zip(cameras, self._views, strict=True)]))
+        return float(np.mean([self._covered(mesh, camera, number) for number, camera in enumerate(cameras)]))
 
     def known_share(self) -> float:
         """Of the pixels that the coarse mesh covers at the cameras given, or the object, those that are known."""
@@ -160,13 +206,23 @@ class Ruler:
             there += int(np.count_nonzero(covered))
         return told / max(there, 1)
 
-    def _covered(self, mesh: Mesh, camera: Camera, view: View) -> float:
-        known = view.silhouette_known
-        return float(mask_iou(self._seen(mesh, camera) & known, view.covered & known))
+    def _covered(self, mesh: Mesh, camera: Camera, number: int) -> float:
+        key = mesh.vertices.tobytes(), camera, number
+        if key not in self._known:
+            view = self._views[number]
+            known = view.silhouette_known
+            self._known[key] = float(mask_iou(self._seen(mesh, camera) & known, view.covered & known))
+        return self._known[key]
 
     def _seen(self, mesh: Mesh, camera: Camera) -> np.ndarray:
-        placed = Mesh(self._working.placed(mesh.vertices), mesh.faces)
-        return hard_silhouettes(placed, [camera], len(self._views[0].mask))[0]
+        placed = torch.from_numpy(self._working.placed(mesh.vertices))[None]
+        view = torch.zeros(1, dtype=torch.int32)
+        cameras, size = stack_cameras([camera]), len(self._views[0].mask)
+        return silhouettes(self._source.moved(placed), cameras, view, size)[0].numpy()
+
+    @cached_property
+    def _source(self) -> PaddedMeshes:
+        return PaddedMeshes.of([self._working.source])
 
 
 def _matrices(camera: Camera, size: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,7 +11,7 @@ from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
-from refine_batch.mesh.volume import enclosed_volume
+from refine_batch.mesh.volume import enclosed_volume, signed_volume
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.hints import disagreement
 from refine_batch.refinement.risk import risk, signs
@@ -137,32 +137,29 @@ def implausible(coarse: Mesh, refined: Mesh) -> str | None:
     worst = int(np.argmax(np.abs(np.log(ratio))))
     if not 1.0 / MAX_EXTENT_RATIO <= ratio[worst] <= MAX_EXTENT_RATIO:
         return f"the extent along {'xyz'[worst]} changed too much: times {after[worst] / max(before[worst], 1e-12):.3g}"
-    volumes = enclosed_volume(coarse), enclosed_volume(refined)
+    volume = enclosed_volume(coarse)
     # What is flat, or stands there twice, turned round, encloses nothing that could change.
-    if (
-        volumes[0]
-        and volumes[1] is not None
-        and volumes[0] > LEAST_VOLUME
-        and not 1 / MAX_VOLUME_RATIO <= volumes[1] / volumes[0] <= MAX_VOLUME_RATIO
-    ):
-        return f"the volume changed too much: times {volumes[1] / volumes[0]:.3g}"
-    flipped = flipped_share(coarse, refined)
+    if volume and volume > LEAST_VOLUME:
+        times = abs(signed_volume(refined)) / volume
+        if not 1 / MAX_VOLUME_RATIO <= times <= MAX_VOLUME_RATIO:
+            return f"the volume changed too much: times {times:.3g}"
+    normals = area_normals(coarse), area_normals(refined)
+    flipped = flipped_share(*normals)
     if flipped > MAX_FLIPPED_SHARE:
         return f"{flipped:.0%} of the surface turned over"
-    collapsed = collapsed_share(coarse, refined)
+    collapsed = collapsed_share(*normals)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
     return None
 
 
-def flipped_share(coarse: Mesh, refined: Mesh) -> float:
-    """Share of the coarse surface whose normal turned by more than 90°."""
-    before, after = area_normals(coarse), area_normals(refined)
+def flipped_share(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of the surface whose normal turned by more than 90°, of (F, 3) `area_normals` before and after."""
     area = np.linalg.norm(before, axis=1)
     return float(area[(before * after).sum(axis=1) < 0].sum() / max(area.sum(), 1e-30))
 
 
-def collapsed_share(coarse: Mesh, refined: Mesh) -> float:
-    """Share of the coarse surface whose faces lost nearly all of their area."""
-    before, after = (np.linalg.norm(area_normals(mesh), axis=1) for mesh in (coarse, refined))
-    return float(before[after < COLLAPSED * before].sum() / max(before.sum(), 1e-30))
+def collapsed_share(before: np.ndarray, after: np.ndarray) -> float:
+    """Share of the surface whose faces lost nearly all of their area, of (F, 3) `area_normals` before and after."""
+    areas = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
+    return float(areas[0][areas[1] < COLLAPSED * areas[0]].sum() / max(areas[0].sum(), 1e-30))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
+
+import torch
 
 from refine_batch.config import RefineConfig
 from refine_batch.devices.choice import choose_device
 from refine_batch.errors import InstanceError, UsageError
 from refine_batch.instance import Instance, RefinedInstance
 from refine_batch.methods import load_method
-from refine_batch.refinement.conclude import conclude, failed
-from refine_batch.refinement.optimise import groups, optimise, unexpected
+from refine_batch.refinement.conclude import conclude, conclude_all, failed
+from refine_batch.refinement.optimise import Optimised, groups, optimise, unexpected
 from refine_batch.refinement.prepare import Prepared, prepare
 
 logger = logging.getLogger(__name__)
@@ -72,13 +75,12 @@ def refine(
     for group in groups(ready, config, where, batch_size):
         begun = time.perf_counter()
         outcomes = optimise([ready[n] for n in group], config, where)
+        done = concluded_all([ready[n].instance_id for n in group], outcomes, config, where)
         share = (time.perf_counter() - begun) / len(group)
-        for n, outcome in zip(group, outcomes, strict=True):
-            begun = time.perf_counter()
-            result = concluded(ready[n].instance_id, outcome, config)
-            seconds[places[n]] += share + time.perf_counter() - begun
-            notes = (*instances[places[n]].notes, *result.notes)
-            results[places[n]] = replace(result, seconds=seconds[places[n]], device=str(where), notes=notes)
+        for n, result in zip(group, done, strict=True):
+            place = places[n]
+            notes = (*instances[place].notes, *result.notes)
+            results[place] = replace(result, seconds=seconds[place] + share, device=str(where), notes=notes)
     return [result for result in results if result is not None]
 
 
@@ -93,12 +95,33 @@ def prepared_or_error(instance: Instance, config: RefineConfig) -> Prepared | In
         return unexpected(error)
 
 
-def concluded(instance_id: str, outcome, config: RefineConfig) -> RefinedInstance:
+def concluded_all(
+    ids: Sequence[str],
+    outcomes: Sequence[Optimised | InstanceError],
+    config: RefineConfig,
+    device: torch.device | str = "cpu",
+    pool: Executor | None = None,
+) -> list[RefinedInstance]:
+    """`conclude_all`, faults in the outcomes' places: where one spoils the batch, each is concluded by itself."""
+    fine = [outcome for outcome in outcomes if isinstance(outcome, Optimised)]
+    try:
+        done = iter(conclude_all(fine, config, device, pool))
+    except Exception:
+        done = iter([concluded(outcome.prepared.instance_id, outcome, config, device) for outcome in fine])
+    return [
+        failed(name, outcome) if isinstance(outcome, InstanceError) else next(done)
+        for name, outcome in zip(ids, outcomes, strict=True)
+    ]
+
+
+def concluded(
+    instance_id: str, outcome: Optimised | InstanceError, config: RefineConfig, device: torch.device | str = "cpu"
+) -> RefinedInstance:
     """`conclude`, its fault in the outcome's place."""
     if isinstance(outcome, InstanceError):
         return failed(instance_id, outcome)
     try:
-        return conclude(outcome, config)
+        return conclude(outcome, config, device)
     except Exception as error:
         logger.exception("the figures of instance %r could not be measured", instance_id)
         return failed(instance_id, unexpected(error))

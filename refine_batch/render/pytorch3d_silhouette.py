@@ -23,7 +23,8 @@ def optical_depth(points, faces, face_count, mesh_of_view, image_size, sigma, ra
     face, _, _, distance = rasterize_meshes(
         scene,
         image_size=image_size,
-        blur_radius=radius,
+        # A number: what lies on the device is waited for.
+        blur_radius=float(radius),
         faces_per_pixel=FACES_PER_PIXEL,
         # Points are projected already: x and y are all that the distances depend on.
         perspective_correct=False,

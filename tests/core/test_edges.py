@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from shapes import watertight
 from test_topology import edges_by_dictionary
 
-from refine_batch.mesh.edges import Edges, watertight
+from refine_batch.mesh.edges import Edges
 
 # Few vertices, so that edges meet in threes and more and corners repeat within a face.
 FACES = st.integers(1, 25).flatmap(lambda n: hnp.arrays(np.int32, (n, 3), elements=st.integers(0, 6)))

@@ -115,3 +115,18 @@ def test_sums_over_the_first_entries_of_each_row(counts, seed):
     filled = torch.where(mask, values, torch.nan)
     expected = [float(row[:count].sum()) for row, count in zip(values, counts, strict=True)]
     np.testing.assert_allclose(masked_sum(filled, mask), expected, atol=1e-12)
+
+
+def test_topology_of_the_last_batch_is_kept_for_the_very_same_meshes_alone():
+    one, other = box(), fan(5)
+    first = MeshBatch.of([one, other])
+    first.vertices.fill_(torch.nan)
+    second = MeshBatch.of([one, other])
+    assert second.pairs is first.pairs
+    assert torch.equal(second.vertices[0, : len(one.vertices)], torch.from_numpy(one.vertices))
+    twin = Mesh(one.vertices + 1, one.faces)
+    third = MeshBatch.of([twin, other])
+    assert third.pairs is not first.pairs
+    assert torch.equal(third.vertices[0, : len(twin.vertices)], torch.from_numpy(twin.vertices))
+    assert len(MeshBatch.of([one])) == 1
+    assert MeshBatch.of([one, other]).pairs is not first.pairs

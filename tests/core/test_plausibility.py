@@ -16,7 +16,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, Instance
 from refine_batch.mesh import Mesh
 from refine_batch.refinement.pipeline import refine
-from refine_batch.refinement.plausibility import Verdict, judge, outlines_apart, silhouette_iou
+from refine_batch.refinement.plausibility import Verdict, held_share, judge, outlines_apart, silhouette_iou
 from refine_batch.refinement.prepare import Prepared, prepare
 
 SIZE = 112
@@ -137,3 +137,22 @@ def test_a_doubt_reaches_whoever_asked_for_the_refinement(true, doubtful):
     mask = view(true, CAMERA, SIZE).covered
     [outcome] = refine([Instance("it", CHAIR, np.zeros((SIZE, SIZE, 3), np.uint8), mask, CAMERA)], CONFIG)
     assert (outcome.status, outcome.doubtful) == ("kept", doubtful)
+
+
+def test_the_share_of_vertices_that_hold_a_surface():
+    """Of two triangles apart, one nine times as large: (3·9 + 3)² / (6·(3·81 + 3))."""
+    small = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float32)
+    two = Mesh(np.concatenate([small, 3.0 * small + 5.0]), [[0, 1, 2], [3, 4, 5]])
+    assert held_share(two) == pytest.approx(900 / (6 * 246))
+    assert held_share(icosphere(2, 0.5)) == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_network_leaves_uneven_meshes_to_large_steps():
+    """A chair with a finely triangulated knob: the knob has the vertices, the chair the surface."""
+    knob = icosphere(4, 0.02)
+    uneven = joined(CHAIR, Mesh(knob.vertices + np.array([0.3, 0.3, 0.0], np.float32), knob.faces))
+    prepared = seen(Mesh(uneven.vertices * np.array([1.3, 0.8, 1.1]), uneven.faces), uneven)
+    assert "--method large-steps" in verdict(prepared).reason
+    config = CONFIG.model_copy(update={"method": "large-steps"})
+    [other] = judge([prepared], config, torch.device("cpu"))
+    assert other.reason is None or "large-steps" not in other.reason

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from refine_batch.networks import winograd
-from refine_batch.networks.stacked import conv2d
+from refine_batch.networks.stacked import channels_last, conv2d, patchwise_conv2d
 
 # Of a value and its gradients, in standard deviations of each: 4 to 6 times a direct float32 convolution's.
 LARGEST_ERROR = 3e-5
@@ -76,3 +76,20 @@ def test_a_second_derivative_is_refused():
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize(("stride", "padding", "size"), [(2, 3, 17), (1, 1, 12), (2, 0, 15)])
+def test_patches_give_what_one_convolution_after_the_other_gives(stride, padding, size, device):
+    """The first layer's way on a GPU, with kernels laid out as an optimiser has them."""
+    x = drawn(3, 3, size, size, seed=1).to(device)
+    kernels = channels_last(drawn(3, 8, 3, 7, 7, seed=2).to(device))
+    down = (size + 2 * padding - 7) // stride + 1
+    upstream = drawn(3, 8, down, down, seed=3).to(device)
+    found = value_and_gradients(lambda x, k: patchwise_conv2d(x, k, stride, padding), x, kernels, upstream)
+    for i in range(3):
+        plain = value_and_gradients(
+            lambda x, k: F.conv2d(x, k, stride=stride, padding=padding), x[i : i + 1], kernels[i], upstream[i : i + 1]
+        )
+        for value, expected in zip(found, plain, strict=True):
+            slack = 1e-5 * float(expected.abs().max())
+            torch.testing.assert_close(value[i], expected.view(value[i].shape), rtol=1e-4, atol=slack)

@@ -16,6 +16,8 @@ from refine_batch.job import driver
 from refine_batch.job.options import RunOptions
 from refine_batch.results.schema import STAGES
 
+# Some are half a dozen runs, each of which starts an actor, on however busy a machine.
+pytestmark = pytest.mark.timeout(900)
 CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples=100, guard_risk=1.0)
 
 

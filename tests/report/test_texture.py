@@ -15,7 +15,7 @@ from report_outputs import write_output
 from result_rows import put, result
 from test_geometry import decoded
 
-from refine_batch.errors import InstanceError
+from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.meshes import parse_mesh
 from refine_batch.io.paint import linear, read_paint, srgb_bytes
 from refine_batch.io.storage import Storage
@@ -148,6 +148,42 @@ def test_colours_of_a_ply():
     data = shape.export(file_type="ply")
     mesh, paint = paint_of(data, "it.ply")
     np.testing.assert_array_equal(srgb_bytes(paint.of_vertices(mesh)), shape.visual.vertex_colors[:, :3])
+
+
+@pytest.mark.parametrize("polygons", [False, True])
+def test_the_texture_of_an_obj_s_material_library(polygons):
+    """Two materials, one with a texture and one with a colour; a face of four corners, seams between the corners."""
+    picture = io.BytesIO()
+    halves().save(picture, "png")
+    beside = {
+        "skin lib.mtl": b"newmtl skin\nKd 0 0 0\nmap_Kd -s 1 1 1 sub/red green.png\n\nnewmtl plain\nKd 0 0 1\n",
+        "sub/red green.png": picture.getvalue(),
+    }
+    quad = b"f 1/1 2/2 3/2 4/1\n" if polygons else b"f 1/1 2/2 3/2\nf 1/1 3/2 4/1\n"
+    text = (
+        b"mtllib skin lib.mtl\nv -1 0 0\nv 1 0 0\nv 1 1 0\nv -1 1 0\nvt 0.25 0.9\nvt 0.75 0.9\nvt 0.1 0.1 0\n"
+        b"usemtl skin\n" + quad + b"usemtl plain\nf 1 2 -1\nusemtl skin\nf -4/-3 -3/-3 -2/-3\n"
+    )
+    mesh = parse_mesh(text, "it.obj")
+    paint = read_paint(text, "it.obj", mesh, sibling=lambda name, most: beside[name])
+    assert paint.problems == ()
+    assert [bool(paint.texture[m] >= 0) for m in paint.material] == [True, True, False, True]
+    np.testing.assert_allclose(paint.uv[0], [[0.25, 0.1], [0.75, 0.1], [0.75, 0.1]], atol=1e-6)
+    np.testing.assert_allclose(paint.uv[1], [[0.25, 0.1], [0.75, 0.1], [0.25, 0.1]], atol=1e-6)
+    np.testing.assert_allclose(paint.uv[3], [[0.25, 0.1]] * 3, atol=1e-6)
+    assert paint.factors[paint.material[2]].tolist() == [0, 0, 1]
+    assert paint.factors[paint.material[0]].tolist() == [1, 1, 1]
+
+
+def test_a_material_library_that_is_gone_is_a_problem_only():
+    def sibling(name, most):
+        raise InstanceError(ErrorKind.MISSING_FILE, f"{name}: no such file")
+
+    text = b"mtllib gone.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nusemtl a\nf 1 2 3\n"
+    paint = read_paint(text, "it.obj", parse_mesh(text, "it.obj"), sibling=sibling)
+    assert paint.problems == ("gone.mtl: no such file",)
+    assert not paint.says_something
+    assert read_paint(text, "it.obj", parse_mesh(text, "it.obj")) is None
 
 
 def test_a_transform_of_the_texture_is_followed():
