@@ -28,18 +28,20 @@ from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
 from refine_batch.methods import MethodOutput
 
-EACH = 0.02
+EACH = 20
 
 
 def stand_in(batch, config, device):
-    """Waits, and gives every mesh back as it was."""
-    time.sleep(EACH * len(batch))
+    """Waits a millisecond for each of the configuration's steps, and gives every mesh back as it was."""
+    time.sleep(config.steps / 1000 * len(batch))
     return [MethodOutput(prepared.mesh.vertices, losses={"silhouette": 0.0}, steps=1) for prepared in batch]
 
 
-def measure(batches: list[Batch], folder: Path, cores: int, depth: int, threads: bool) -> tuple[float, float, dict]:
+def measure(
+    batches: list[Batch], folder: Path, cores: int, each: int, depth: int, threads: bool
+) -> tuple[float, float, dict]:
     """(share of the time that the device was busy, seconds, seconds by stage) with `depth` batches in hand."""
-    config = RefineConfig(method="pipeline:stand_in", guard=False)
+    config = RefineConfig(method="pipeline:stand_in", guard=False, steps=each)
     refiner = Refiner(Assignment("run", Storage(str(folder)), config, "0", device="cpu", cores=1 if threads else cores))
     stages = refiner.begin()
     if threads:
@@ -75,6 +77,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--each", type=int, default=EACH, help="milliseconds of the device for an instance")
     arguments = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as place:
@@ -93,7 +96,7 @@ def main() -> None:
             ("pipeline, threads", 3, True),
             ("one batch after the other", 1, False),
         ):
-            share, seconds, spent = measure(batches, folder / name, arguments.cores, depth, threads)
+            share, seconds, spent = measure(batches, folder / name, arguments.cores, arguments.each, depth, threads)
             each = ", ".join(f"{stage} {1000 * s / len(tasks):.1f}" for stage, s in spent.items())
             print(f"{name:26} device busy {share:6.1%}, {seconds:5.1f} s; ms an instance: {each}", flush=True)
 

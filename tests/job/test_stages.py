@@ -138,9 +138,9 @@ def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(t
     monkeypatch.setattr(host_work, "load", short_of_memory("load", host_work.load))
     monkeypatch.setattr(pipeline, "prepare", short_of_memory("prepare", pipeline.prepare))
     measured = pipeline.conclude
-    conclude = short_of_memory("conclude", lambda name, optimised, config: measured(optimised, config))
+    conclude = short_of_memory("conclude", lambda name, *others: measured(*others))
     monkeypatch.setattr(
-        pipeline, "conclude", lambda optimised, config: conclude(optimised.prepared.instance_id, optimised, config)
+        pipeline, "conclude", lambda optimised, *others: conclude(optimised.prepared.instance_id, optimised, *others)
     )
     names = [f"{stage}-{when}" for stage in ("load", "prepare", "conclude") for when in ("once", "always")]
     [batch] = batches(tmp_path, [*names, "well"], 7)
