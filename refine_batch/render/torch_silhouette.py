@@ -27,7 +27,7 @@ def optical_depth(points, faces, face_count, mesh_of_view, image_size, sigma, ra
     return torch.stack(images) if images else points.new_zeros((0, image_size, image_size))
 
 
-def triangle_depth(triangles: Tensor, centres: Tensor, sigma: float, radius: float) -> Tensor:
+def triangle_depth(triangles: Tensor, centres: Tensor, sigma: float | Tensor, radius: float | Tensor) -> Tensor:
     """(F, P) softplus(x) of F projected triangles (F, 3, 3) at P pixel centres (P, 2), 0 where left out."""
     corners, z = triangles[..., :2], triangles[..., 2]
     starts, ends = corners, corners.roll(-1, dims=1)
