@@ -145,7 +145,7 @@ def header_only(extension: str, faces: int) -> bytes:
 def test_ten_million_faces_are_refused_from_the_header(extension):
     error = refusal(header_only(extension, 10_000_000), extension)
     assert error.kind == ErrorKind.MESH_TOO_LARGE
-    assert "10000000 faces; the limit is 2000000" in error.message
+    assert "10000000 faces; the limit is 5000000" in error.message
 
 
 @pytest.mark.parametrize("extension", ["ply", "off"])

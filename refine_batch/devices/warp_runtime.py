@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +14,27 @@ import torch
 import warp as wp
 from torch import Tensor
 
+# Modules of kernels and the devices that they are loaded on. Warp loads one at its first launch, and not safely from
+# two threads at once: of the loser's launch remains a KeyError.
+_loaded: set[tuple[wp.Module, str]] = set()
+_loading = threading.RLock()
+_started = threading.Event()
+
 # Warp announces itself and every module it loads: no news to our users.
 wp.config.log_level = wp.LOG_ERROR
 
 
-@functools.cache
 def start() -> None:
-    """Initialise Warp once in this process; without a GPU its native code complains to stderr, past any logging."""
+    """Initialise Warp once in this process."""
+    if not _started.is_set():
+        with _loading:
+            _initialise()
+            _started.set()
+
+
+@functools.cache
+def _initialise() -> None:
+    """Without a GPU Warp's native code complains to stderr, past any logging."""
     with contextlib.nullcontext() if torch.cuda.is_available() else _silent_stderr():
         wp.init()
 
@@ -59,4 +74,7 @@ def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> No
         for a, parameter in zip(arguments, kernel.adj.args, strict=True)
     ]
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
-    wp.launch(kernel, dim=dim, inputs=inputs, device=wp.device_from_torch(device), stream=stream, record_tape=False)
+    where = kernel.module, str(device)
+    with contextlib.nullcontext() if where in _loaded else _loading:
+        wp.launch(kernel, dim=dim, inputs=inputs, device=wp.device_from_torch(device), stream=stream, record_tape=False)
+    _loaded.add(where)

@@ -102,8 +102,10 @@ def test_a_camera_by_hand():
     extrinsics = [1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 2, 0, 0, 0, 1]
     camera, _ = camera_from_matrices([100, 100, 120, 90], extrinsics, "opencv", 200, 200)
     expected = Camera(0, 0, 2, 90, 0, offset_x=-0.2, offset_y=0.1)
-    assert np.allclose(list(vars(camera).values())[:-1], list(vars(expected).values())[:-1])
-    assert camera.target == (0, 0, 0)
+    numbers = ("azimuth", "elevation", "distance", "fov", "roll", "offset_x", "offset_y", "target")
+    for name in numbers:
+        assert getattr(camera, name) == pytest.approx(getattr(expected, name)), name
+    assert camera.projection == "perspective"
 
 
 def test_a_mesh_in_the_cameras_frame():

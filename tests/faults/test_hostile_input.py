@@ -79,7 +79,7 @@ def write_hostile_files(folder: Path, elsewhere: str) -> dict[str, tuple[dict[st
     (folder / "empty.obj").write_text("")
     (folder / "binary.obj").write_bytes(bytes(range(256)) * 16)
     many = "".join(f"f {1 + i % 3} {1 + (i + 1) % 3} {1 + (i + 2) % 3}\n" for i in range(30))
-    (folder / "many-faces.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n" + many * 70_000)
+    (folder / "many-faces.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n" + many * 170_000)
     with (folder / "sparse.stl").open("wb") as file:  # ten million triangles of which none was ever written
         file.write(bytes(80) + struct.pack("<I", 10_000_000))
         file.truncate(84 + 50 * 10_000_000)
