@@ -135,7 +135,7 @@ def doubts(record: RunRecord) -> str | None:
 def summarise(record: RunRecord) -> None:
     """Print what a run did."""
     from refine_batch.cli.console import console, figure, figure_name, plain, table
-    from refine_batch.job.progress import duration
+    from refine_batch.results.durations import duration
     from refine_batch.results.labels import LABELS
 
     out = console()

@@ -86,7 +86,7 @@ def status(
 def show_last_run(run: RunRecord, out: Console, holder: Holder | None = None) -> None:
     """Print how the newest run ended, or whether it goes on, which who holds the output's lock tells."""
     from refine_batch.cli.console import plain
-    from refine_batch.job.progress import duration
+    from refine_batch.results.durations import duration
 
     out.print()
     text = f"last run {run.run_id}, started {run.started_at:%Y-%m-%d %H:%M} UTC: "

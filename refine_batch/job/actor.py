@@ -24,9 +24,9 @@ from refine_batch.job.encoder import provide_encoder
 from refine_batch.job.outcomes import row_outcome, write_outcomes
 from refine_batch.job.stages import Passing, Stages
 from refine_batch.job.turns import Turns, Withdrawn
-from refine_batch.job.versions import code_version
 from refine_batch.methods.base import load_method
 from refine_batch.results.lock import held_by
+from refine_batch.results.versions import code_version
 
 # Seconds that a shared file system may take to show one machine what another wrote.
 SEEN_WITHIN = 15.0

@@ -18,10 +18,11 @@ from refine_batch.job.options import RunOptions
 from refine_batch.job.outage import LOOK_EVERY, Outage
 from refine_batch.job.plan import Plan
 from refine_batch.job.pool import ActorPool, Event, Worker
-from refine_batch.job.progress import Reporter, Snapshot, duration
+from refine_batch.job.progress import Reporter, Snapshot
 from refine_batch.job.schedule import Schedule
 from refine_batch.job.stop import StopRequest
 from refine_batch.job.tally import Tally
+from refine_batch.results.durations import duration
 from refine_batch.results.lock import OutputLock
 
 GPU_BATCH, CPU_BATCH = 64, 4

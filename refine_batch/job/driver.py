@@ -23,13 +23,13 @@ from refine_batch.job.plan import Plan
 from refine_batch.job.progress import Reporter, Silent, Snapshot
 from refine_batch.job.quiet import Quiet
 from refine_batch.job.stop import StopRequest
-from refine_batch.job.versions import code_version, versions
 from refine_batch.job.watch import ClusterLostError, Watch
 from refine_batch.methods.base import load_method
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.compact import finish
 from refine_batch.results.lock import OutputLock
 from refine_batch.results.run_record import RunRecord, new_run_id
+from refine_batch.results.versions import code_version, versions
 
 if TYPE_CHECKING:
     from refine_batch.job.dispatch import Dispatch

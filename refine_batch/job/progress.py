@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from refine_batch.results.durations import duration
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -218,16 +220,3 @@ def _state(snapshot: Snapshot) -> list[str]:
 def one_line(text: str) -> str:
     """`text` on one line and without control characters, whatever an instance id or a message holds."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(text.split()))
-
-
-def duration(seconds: float) -> str:
-    """`8 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} d {hours % 24} h"

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refine_batch.io.storage import Storage
-from refine_batch.job.progress import duration, one_line
+from refine_batch.job.progress import one_line
+from refine_batch.results.durations import duration
 from refine_batch.results.schema import FIGURES, LOWER_IS_BETTER
 
 NIGHTS = "nightly"

@@ -15,9 +15,9 @@ import jinja2
 from markupsafe import Markup
 
 from refine_batch.io.uri import redact_uri
-from refine_batch.job.progress import duration
-from refine_batch.job.versions import code_version
+from refine_batch.results.durations import duration
 from refine_batch.results.labels import LABELS, figure, figure_name, percent, printable
+from refine_batch.results.versions import code_version
 
 # In the order in which they run; all are part of the package, none is fetched.
 SCRIPTS = ("vendor/libraries.min.js", "page.js", "charts.js", "viewer.js")

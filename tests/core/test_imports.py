@@ -71,6 +71,12 @@ def test_core_imports_nothing_above_it(name):
             assert library not in CLUSTER_AND_STORAGE or (name, library) in WHEN_ASKED_FOR, f"{name} imports {module}"
 
 
+def test_reports_know_nothing_of_jobs():
+    """What was refined can be looked at by whoever has the results alone."""
+    above = {f"{name} → {other}" for name in MODULES if name.startswith("refine_batch.report") for other in GRAPH[name]}
+    assert not [pair for pair in above if "→ refine_batch.job" in pair]
+
+
 def test_no_cycles():
     try:
         graphlib.TopologicalSorter(GRAPH).prepare()

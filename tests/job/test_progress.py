@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from refine_batch.job.progress import Lines, Live, Rate, Snapshot, duration, line
+from refine_batch.job.progress import Lines, Live, Rate, Snapshot, line
+from refine_batch.results.durations import duration
 
 
 @pytest.mark.parametrize(
