@@ -61,7 +61,7 @@ class Finding:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.option("--s3-endpoint", metavar="URL", help="URL of an S3-compatible store. By default AWS.")
-@model_options({"How pictures are read with --deep, as in run": PictureOptions})
+@model_options({"How pictures are read with --deep and --preview, as in run": PictureOptions})
 def validate(
     manifest: str,
     deep: bool,
@@ -93,7 +93,7 @@ def validate(
         bad.add(finding.row)
         if as_json or len(findings) < show:
             findings.append(finding)
-    diagnosis = _preview(opened, rows, page) if page else None
+    diagnosis = _preview(opened, rows, page, config.picture) if page else None
     if as_json:
         found_json = {"rows": rows, "bad": len(bad), "findings": [vars(finding) for finding in findings]}
         print_json(found_json | ({"diagnosis": diagnosis.as_json()} if diagnosis else {}))
@@ -124,11 +124,11 @@ def _options(given: dict[str, str | None]) -> PictureOptions:
         raise click.BadParameter(str(fault["msg"]), param_hint=f"--{str(fault['loc'][0]).replace('_', '-')}") from None
 
 
-def _preview(manifest: Manifest, rows: int, page: str) -> Diagnosis:
+def _preview(manifest: Manifest, rows: int, page: str, options: PictureOptions) -> Diagnosis:
     from refine_batch.report.preview import preview
     from refine_batch.report.report import write_page
 
-    made = preview(manifest, rows)
+    made = preview(manifest, rows, options=options)
     write_page(made.html, page, manifest.s3_endpoint)
     return made.diagnosis
 

@@ -15,6 +15,7 @@ from refine_batch.cameras.camera import Camera, Projection
 from refine_batch.cameras.matrices import camera_from_matrices
 from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
+from refine_batch.io.ground import object_on_ground
 from refine_batch.io.images import MAX_IMAGE_BYTES
 from refine_batch.io.meshes import MAX_MESH_BYTES, parse_mesh
 from refine_batch.io.paint import Paint, read_paint
@@ -104,10 +105,11 @@ class Exhibit:
         return camera
 
 
-def exhibits(storage: Storage, choices: Sequence[tuple[str, str]]) -> list[Exhibit]:
+def exhibits(storage: Storage, choices: Sequence[tuple[str, str]], mask_from: str = "auto") -> list[Exhibit]:
     """The chosen instances (instance_id, group) with everything that is shown of them, in the order of `choices`.
 
-    Inputs are read from where the manifest named them; one that is no longer there leaves its place empty.
+    Inputs are read from where the manifest named them, masks as `--mask-from` told the run; one that is no longer there
+    leaves its place empty.
     """
     group_of = dict(choices)
     found: dict[str, tuple[Exhibit, Mesh | None]] = {}
@@ -118,7 +120,7 @@ def exhibits(storage: Storage, choices: Sequence[tuple[str, str]]) -> list[Exhib
                 found[row["instance_id"]] = exhibit, mesh_of(batch, i)
     chosen = [found[instance_id] for instance_id, _ in choices if instance_id in found]
     with ThreadPoolExecutor(_READERS) as readers:
-        inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint), chosen))
+        inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint, mask_from), chosen))
     for (_, refined), files in zip(chosen, inputs, strict=True):
         files.show(refined)
     return [exhibit for exhibit, _ in chosen]
@@ -135,8 +137,8 @@ def _curve(cell: pa.Scalar) -> list[float] | None:
 class _Inputs:
     """What an exhibit was made from, read as far as it can be."""
 
-    def __init__(self, exhibit: Exhibit, s3_endpoint: str | None):
-        self._exhibit, self._s3_endpoint = exhibit, s3_endpoint
+    def __init__(self, exhibit: Exhibit, s3_endpoint: str | None, mask_from: str):
+        self._exhibit, self._s3_endpoint, self._mask_from = exhibit, s3_endpoint, mask_from
         self.rgb: np.ndarray | None = None
         self.mask: np.ndarray | None = None
         self.paint: Paint | None = None
@@ -174,7 +176,11 @@ class _Inputs:
             return
         try:
             self.rgb, opaque = parse_image(data, redact(row["image_uri"]))
-            mask_data = self._read("mask_uri", MAX_IMAGE_BYTES)
+            if self._mask_from == "background":
+                share = object_on_ground(self.rgb)
+                self.mask = None if share is None else share > 0.5
+                return
+            mask_data = None if self._mask_from == "alpha" else self._read("mask_uri", MAX_IMAGE_BYTES)
             mask = None if mask_data is None else parse_mask(mask_data, redact(row["mask_uri"]))
             self.mask = object_mask(self.rgb, opaque, mask, redact(row["image_uri"]), row["mask_uri"])
         except InstanceError as error:

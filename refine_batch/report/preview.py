@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from refine_batch.config import PictureOptions
 from refine_batch.dataset.diagnosis.diagnose import AS_IT_IS, Diagnosis, Seen, diagnose, flipped, views
 from refine_batch.dataset.diagnosis.sample import Sample, read_sample
 from refine_batch.dataset.manifest import Manifest, ManifestRow
@@ -45,12 +46,12 @@ class Preview:
     diagnosis: Diagnosis
 
 
-def preview(manifest: Manifest, rows: int, *, most: int = ROWS) -> Preview:
-    """Look at up to `most` of the first `rows` rows of a manifest, evenly spread.
+def preview(manifest: Manifest, rows: int, *, most: int = ROWS, options: PictureOptions | None = None) -> Preview:
+    """Look at up to `most` of the first `rows` rows of a manifest, evenly spread, their masks read as `options` say.
 
     A row that cannot be read is on the page with its reason.
     """
-    read = list(_read(manifest, _spread(rows, most)))
+    read = list(_read(manifest, _spread(rows, most), options))
     samples = [sample for sample in read if isinstance(sample, Sample)]
     diagnosis = diagnose(samples)
     cards = [one if isinstance(one, Card) else _card(one, diagnosis) for one in read]
@@ -68,10 +69,10 @@ def _spread(rows: int, most: int) -> set[int]:
     return {int(i) for i in np.unique(np.linspace(0, rows - 1, min(rows, most)).round())}
 
 
-def _read(manifest: Manifest, wanted: set[int]) -> Iterator[Sample | Card]:
+def _read(manifest: Manifest, wanted: set[int], options: PictureOptions | None) -> Iterator[Sample | Card]:
     def read(number: int, row: ManifestRow) -> Sample | Card:
         try:
-            return read_sample(row, number, manifest.s3_endpoint)
+            return read_sample(row, number, manifest.s3_endpoint, options)
         except InstanceError as error:
             return Card(number, row.instance_id, note=error.message)
 

@@ -78,8 +78,10 @@ def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
     """The page about an output that holds results."""
     summary = summarise(output)
     surveyed = survey(output, sample=sample, seed=seed)
-    gallery = exhibits(output, surveyed.choices)
     runs = RunRecord.load_latest(output, _RUNS_SHOWN)
+    gallery = exhibits(
+        output, surveyed.choices, str(runs[0].config.get("picture", {}).get("mask_from")) if runs else "auto"
+    )
     counts = summary.overall.counts
     known = [name for name, values in summary.overall.figures.items() if values.count]
     values = {

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from refine_batch.cameras.camera import Camera
 from refine_batch.cameras.conversions import BLENDER_FROM_Y_UP
@@ -226,3 +227,17 @@ def test_a_page_has_a_place_before_anything_is_read(dataset, tmp_path):
     done = CliRunner().invoke(main, ["validate", str(dataset / "manifest.csv"), "--preview", str(tmp_path)])
     assert done.exit_code == 2
     assert "is a folder" in done.output
+
+
+def test_the_preview_reads_masks_as_it_is_told(dataset, tmp_path):
+    """A picture on a white ground, without alpha."""
+    row = rows_of(dataset)[0]
+    picture = Image.open(dataset / row["image_uri"])
+    Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB").save(dataset / "white.png")
+    uri = written(dataset, [row | {"image_uri": "white.png"}], "white.jsonl")
+    page = tmp_path / "page.html"
+    ends = []
+    for more in ([], ["--mask-from", "background"]):
+        done = CliRunner().invoke(main, ["validate", uri, "--preview", str(page), *more])
+        ends.append((done.exit_code, "alpha channel" in page.read_text(encoding="utf-8")))
+    assert ends == [(0, True), (0, False)]

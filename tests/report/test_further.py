@@ -57,6 +57,20 @@ def test_views_of_a_file_and_what_cannot_be_shown(row, tmp_path):
     assert any("flat.npy: " in problem for problem in exhibit.problems)
 
 
+def test_masks_are_found_as_the_run_found_them(row, tmp_path):
+    """A picture on a white ground, without alpha."""
+    picture = Image.open(row.image_uri)
+    Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB").save(tmp_path / "white.png")
+    storage = Storage(str(tmp_path / "output"))
+    camera = {name: getattr(row, name) for name in ("azimuth", "elevation", "distance")} | {"fov": 60.0, "roll": 0.0}
+    put(storage, [result("a", mesh_uri=row.mesh_uri, image_uri=str(tmp_path / "white.png"), **camera)])
+    [lacking], [found] = exhibits(storage, [("a", "best")]), exhibits(storage, [("a", "best")], "background")
+    assert lacking.overlay_before is None
+    assert len(lacking.problems) == 1
+    assert found.problems == []
+    assert found.overlay_before is not None
+
+
 def test_near_is_bright_and_what_is_unknown_transparent():
     values = np.full((pictures.SIZE, pictures.SIZE), np.nan)
     values[:, :100], values[:, 100:200] = 2.0, 5.0

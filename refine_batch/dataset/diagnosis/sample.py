@@ -105,8 +105,11 @@ class Sample:
         return resize_square(pixels.astype(np.float32), side)
 
 
-def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -> Sample:
-    """The row with its files read; its camera may be anything, or unknown (`camera()` is then None).
+def read_sample(
+    row: ManifestRow, number: int, s3_endpoint: str | None = None, options: PictureOptions | None = None
+) -> Sample:
+    """The row with its files read, its mask as `options` say; its camera may be anything, or unknown (`camera()` is
+    then None).
 
     Raises
     ------
@@ -121,7 +124,7 @@ def read_sample(row: ManifestRow, number: int, s3_endpoint: str | None = None) -
     files = Files(row_of_files, s3_endpoint, Limits())
     mesh = files.mesh("mesh_uri")
     mesh.check(f"instance {row.instance_id!r}")
-    rgb, mask = whole_picture(row_of_files, files, PictureOptions())
+    rgb, mask = whole_picture(row_of_files, files, options or PictureOptions())
     mesh = mesh if len(mesh.faces) <= _FACES else decimated(weld(mesh)[0], _FACES)
     return Sample(number, row.instance_id, rgb, mask, mesh, written_in(row))
 
