@@ -203,5 +203,10 @@ def _resolve_or_keep(folder: str, uri: str) -> str:
         return uri if is_absolute(uri) else f"{folder}/{uri}"
 
 
+# What layouts say of where a row comes from, for people and queries.
+OF_LAYOUTS = frozenset({"object", "synset", "model", "view", "image_source"})
+
+
 def ignored(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(n for n in dict.fromkeys(names) if n not in MANIFEST_SCHEMA.names)
+    """Columns that mean nothing here, but for those that a layout wrote for its readers."""
+    return tuple(n for n in dict.fromkeys(names) if n not in MANIFEST_SCHEMA.names and n not in OF_LAYOUTS)
