@@ -163,6 +163,8 @@ def about_working(camera: Camera, working: WorkingMesh) -> Camera:
 def about_source(camera: Camera, working: WorkingMesh) -> Camera:
     """A camera about the working mesh as one about the mesh's own coordinates."""
     target = np.asarray(camera.target) * working.extent + working.centre
+    # What is rounding alone is the origin: a camera that looks at it has angles, others have none.
+    target[np.abs(target) < 1e-12 * (np.abs(working.centre) + working.extent)] = 0.0
     return replace(camera, distance=camera.distance * working.extent, target=tuple(target.tolist()))
 
 

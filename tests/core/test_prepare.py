@@ -368,3 +368,13 @@ def test_more_than_the_working_faces_are_decimated_and_no_word_is_lost_on_it():
     assert len(found.subject.mesh.faces) <= 220
     assert len(found.working.source.faces) == 1280
     assert found.record() is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_camera_that_looks_at_the_origin_still_does_on_its_way_back(seed):
+    """To the last bit, wherever the mesh stands: only then do angles say where it is."""
+    random = np.random.default_rng(seed)
+    moved = icosphere(2).vertices * random.uniform(0.1, 300.0) + random.normal(0.0, 3.0, 3)
+    found = prepare(instance(mesh=Mesh(moved, icosphere(2).faces), camera=Camera(30, 20, 900.0, 5.0)), at(32))
+    back = about_source(replace(found.subject.camera, azimuth=31.0), found.working)
+    assert back.target == (0.0, 0.0, 0.0)
