@@ -156,7 +156,8 @@ def test_out_of_memory_is_named_and_costs_no_other_instance(make_trial, ray_fold
     finally:
         cluster.shutdown()
     assert outcome.exit_status == 0, outcome.record.message
-    trial.check(failed={"i01": "out_of_memory"}, repeated=1)
+    # Once with others in the actor's hands, for which it is not blamed; then twice alone.
+    trial.check(failed={"i01": "out_of_memory"}, repeated=2)
 
 
 def test_a_frozen_node_is_given_up_and_does_no_harm_when_it_thaws(trial, cluster):

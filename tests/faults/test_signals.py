@@ -85,7 +85,7 @@ def test_standard_output_is_the_record_alone(trial, processes):
 
 def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(make_trial, processes, ray_folder, ray_address):
     """What a terminal or a batch system sends: to the driver, Ray's daemons and the actors, all at once."""
-    trial = make_trial()
+    trial = make_trial(count=24)
     trial.conduct.set(pace=0.5)
     process = processes.start(trial.command("--grace-period", "2"), start_new_session=True)
     try:
@@ -102,5 +102,6 @@ def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(make_trial
     trial.address, before = ray_address, len(trial.begun())
     trial.conduct.set(pace=0.0)
     assert trial.run().exit_status == 0
-    trial.check(repeated=2 * BATCH)
+    # Of each of two actors: what was on the device, and what was being concluded.
+    trial.check(repeated=4 * BATCH)
     assert len(trial.begun()) > before
