@@ -92,10 +92,10 @@ def _one(prepared):
         sys.exit(3)
     if fault == "exit":
         os._exit(3)
-    if fault == "kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if fault == "segv":
-        os.kill(os.getpid(), signal.SIGSEGV)
+    if fault in ("kill", "segv"):
+        os.kill(os.getpid(), signal.SIGKILL if fault == "kill" else signal.SIGSEGV)
+        # The signal may take another thread first, and its handler time; nobody goes on after such a fault.
+        time.sleep(60)
     if fault == "hang":
         time.sleep(10_000)
     if fault == "memory":
