@@ -256,7 +256,12 @@ def test_an_actor_of_two_cores_has_a_process_for_each(tmp_path, run):
     ids = ["good-1", "raise-x", "good-2", "exit-x", "good-3"]
     outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", actors=1, cpus_per_actor=2.0, batch_size=2)
     assert outcome.record.outcome == "finished", outcome.record.message
-    rows = check_rows(tmp_path / "out", ids, {"raise": ("internal", 1), "exit": ("process_died", 3)})
+    attempts = {row["instance_id"]: row["attempts"] for row in result_rows(tmp_path / "out")}
+    # One more where the other's end came before its row was in storage, or while others were in the actor's hands.
+    assert attempts["raise-x"] in (1, 2)
+    assert attempts["exit-x"] in (3, 4)
+    faults = {"raise": ("internal", attempts["raise-x"]), "exit": ("process_died", attempts["exit-x"])}
+    rows = check_rows(tmp_path / "out", ids, faults)
     totals = outcome.record.totals
     assert all(totals[f"seconds_{name}"] > 0 for name in STAGES)
     assert all(rows["good-1"][f"seconds_{name}"] > 0 for name in STAGES)
