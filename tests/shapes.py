@@ -100,3 +100,14 @@ def watertight(faces: np.ndarray) -> bool:
 def scaled(points: np.ndarray) -> np.ndarray:
     """(N, 3) points as figures compare them: the largest extent 2."""
     return scaled_to_extent(torch.from_numpy(np.asarray(points, np.float64))[None])[0].numpy()
+
+
+def armchair() -> Mesh:
+    """A seat, a back and one arm, so that no two views are alike; its largest extent is 1."""
+    return unit(
+        joined(
+            box(0.5, 0.1, 0.5),
+            box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
+            box(0.4, 0.2, 0.06, centre=(0.0, 0.15, 0.25)),
+        )
+    )

@@ -21,6 +21,8 @@ LISTS = ("intrinsics", "extrinsics")
 URIS = (
     "mesh_uri", "image_uri", "mask_uri", "ground_truth_uri", "ignore_uri", "depth_uri", "normals_uri", "views_uri",
 )  # fmt: skip
+# Of meshes, whose .gltf files keep their positions in files beside them.
+MESHES = ("mesh_uri", "ground_truth_uri")
 # In whose place a Parquet file may hold the bytes themselves: `mesh_bytes` for `mesh_uri`, and so on.
 BYTES_OF = tuple(name for name in URIS if name != "views_uri")
 # Further views, as the JSON text of a list of objects, however the manifest wrote them.

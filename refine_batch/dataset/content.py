@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pyarrow as pa
 
-from refine_batch.dataset.columns import MANIFEST_SCHEMA, URIS, VIEWS
+from refine_batch.dataset.columns import MANIFEST_SCHEMA, MESHES, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_high
 from refine_batch.dataset.views import resolve_views, view_uris
-from refine_batch.io.beside import buffers_beside
+from refine_batch.io.beside import buffers_beside, may_keep_buffers_beside
 from refine_batch.io.storage import StorageError, fetch
 from refine_batch.io.uri import is_local, parent
 
@@ -65,8 +65,8 @@ def _files(row: dict[str, str | None]) -> list[str] | None:
         uris += view_uris(views)
     if not all(map(is_local, uris)):
         return None
-    for uri in {row[name] for name in ("mesh_uri", "ground_truth_uri")}:
-        if uri and uri.lower().endswith(".gltf"):
+    for uri in {row[name] for name in MESHES}:
+        if uri and may_keep_buffers_beside(uri):
             try:
                 uris += buffers_beside(uri, fetch(uri, max_bytes=_LONGEST_LIST))
             except (OSError, StorageError):

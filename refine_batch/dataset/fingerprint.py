@@ -15,19 +15,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, NUMBERS, URIS, VIEWS
+from refine_batch.dataset.columns import LATER, LISTS, MANIFEST_SCHEMA, MESHES, NUMBERS, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_hex
 from refine_batch.dataset.stamps import AWAY, InputStamper
 from refine_batch.dataset.views import resolve_views, view_uris
-from refine_batch.io.beside import buffers_beside
+from refine_batch.io.beside import buffers_beside, may_keep_buffers_beside
 from refine_batch.io.uri import parent
 
 # Raised when what is hashed, or how, changes: every row is then refined again.
 _RULE = "2"
 _NULL = "~"
 HALF = 16
-# Columns of meshes, whose .gltf files keep their positions in files beside them.
-MESHES = ("mesh_uri", "ground_truth_uri")
 # In the place of the second half, where a file's store did not answer.
 UNSEEN = AWAY * 4
 
@@ -115,7 +113,7 @@ def _later_stamps(name: str, column: pa.Array, stamper: InputStamper) -> list[pa
 
 def _beside(uris: pa.Array, stamper: InputStamper) -> pa.Array | None:
     """Stamps of the buffers beside each .gltf file, null for other files; None where there are none."""
-    own = [uri if uri and uri.lower().endswith(".gltf") else None for uri in uris.to_pylist()]
+    own = [uri if may_keep_buffers_beside(uri) else None for uri in uris.to_pylist()]
     if not any(own):
         return None
     named = [

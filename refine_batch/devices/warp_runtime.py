@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import sys
 import threading
@@ -25,18 +24,14 @@ wp.config.log_level = wp.LOG_ERROR
 
 
 def start() -> None:
-    """Initialise Warp once in this process."""
-    if not _started.is_set():
-        with _loading:
-            _initialise()
+    """Initialise Warp once in this process; without a GPU its native code complains to stderr, past any logging."""
+    if _started.is_set():
+        return
+    with _loading:
+        if not _started.is_set():
+            with contextlib.nullcontext() if torch.cuda.is_available() else _silent_stderr():
+                wp.init()
             _started.set()
-
-
-@functools.cache
-def _initialise() -> None:
-    """Without a GPU Warp's native code complains to stderr, past any logging."""
-    with contextlib.nullcontext() if torch.cuda.is_available() else _silent_stderr():
-        wp.init()
 
 
 @contextlib.contextmanager

@@ -53,6 +53,11 @@ def files_beside(uri: str, *, s3_endpoint: str | None = None, fetcher: Callable[
     return sibling
 
 
+def may_keep_buffers_beside(uri: str | None) -> bool:
+    """Whether a mesh's name is that of a file whose buffers may lie beside it."""
+    return bool(uri) and str(uri).lower().endswith(".gltf")
+
+
 def buffers_beside(uri: str, data: bytes) -> list[str]:
     """Absolute URIs of the buffers that a .gltf file at `uri` keeps beside it; none where it is no such file."""
     try:

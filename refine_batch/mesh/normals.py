@@ -13,6 +13,12 @@ def area_normals(mesh: Mesh) -> np.ndarray:
     return np.cross(b - a, c - a)
 
 
+def areas_about(mesh: Mesh) -> np.ndarray:
+    """(V,) float64: twice the area of the faces about each vertex, each counted at its three corners."""
+    area = np.linalg.norm(area_normals(mesh), axis=1)
+    return np.bincount(mesh.faces.ravel(), np.repeat(area, 3), minlength=len(mesh.vertices))
+
+
 def vertex_normals(mesh: Mesh) -> np.ndarray:
     """(V, 3) float64 unit normals, weighted by the faces' areas; zero where no face with an area meets."""
     with np.errstate(invalid="ignore"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,8 +23,9 @@ LEAST_TRUST = 0.02
 AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
 # The plane through the file's own origin across one of its axes is that in which an object was made: it is taken
 # where the mesh is at most so far from its mirror image in it, in extents, and at most so many times as far as in the
-# best plane, and believed by half where it is as far as that. The coarse mesh's own best plane has its errors in it.
-OWN_LIMIT, OWN_MARGIN, OWN_HALF_BELIEVED = 0.05, 3.0, 0.045
+# best plane, and believed by half where it is as far as that, falling so steeply. The coarse mesh's own best plane has
+# its errors in it.
+OWN_LIMIT, OWN_MARGIN, OWN_HALF_BELIEVED, OWN_STEEPNESS = 0.05, 3.0, 0.045, 12
 # An origin nearer than this, in extents, to the middle of the mesh's box, or to its mean point, was put there when the
 # mesh was made, errors and all, and tells nothing of the object.
 CENTRED = 0.004
@@ -68,8 +70,7 @@ def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None)
     if origin is not None:
         own = mirror.own_plane(origin)
         if own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best[0] + ALIKE)):
-            trust = 1.0 / (1.0 + (own[0] / OWN_HALF_BELIEVED) ** 12)
-            return SymmetryPlane(own[1].normal, own[1].offset, trust)
+            return replace(own[1], trust=trust_of(own[0], OWN_HALF_BELIEVED, OWN_STEEPNESS))
     z, x = mirror.fitted([next(p for p in found if p.axis == axis) for axis in ("z", "x")], turn=False)
     across = z if z[0] + ALIKE <= Z_MARGIN * (x[0] + ALIKE) else x
     if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
@@ -80,12 +81,12 @@ def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None)
 def believed(plane: SymmetryPlane, asymmetry: float) -> SymmetryPlane | None:
     """The plane with the trust that a mesh so far from its mirror image bears out; None where that is next to none."""
     trust = trust_of(asymmetry)
-    return None if trust < LEAST_TRUST else SymmetryPlane(plane.normal, plane.offset, trust, free=True)
+    return None if trust < LEAST_TRUST else replace(plane, trust=trust, free=True)
 
 
-def trust_of(asymmetry: float) -> float:
-    """From 1 for a mesh that is its own mirror image, by half at `HALF_BELIEVED`, to 0."""
-    return 1.0 / (1.0 + (asymmetry / HALF_BELIEVED) ** 4)
+def trust_of(asymmetry: float, half: float = HALF_BELIEVED, steepness: int = 4) -> float:
+    """From 1 for a mesh that is its own mirror image, by half at `half`, to 0."""
+    return 1.0 / (1.0 + (asymmetry / half) ** steepness)
 
 
 class Mirror:

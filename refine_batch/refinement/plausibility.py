@@ -22,7 +22,7 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.figures.outlines import outline_distance
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.normals import areas_about
 from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.camera_only import fit_cameras
@@ -140,8 +140,7 @@ def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None =
 def held_share(mesh: Mesh) -> float:
     """The share of its vertices that would hold a mesh's surface if each held as much: (Σa)² / (V·Σa²), a the areas of
     the faces about each vertex. 1 where triangles are alike."""
-    area = np.linalg.norm(area_normals(mesh), axis=1)
-    held = np.bincount(mesh.faces.ravel(), np.repeat(area, 3), minlength=len(mesh.vertices))
+    held = areas_about(mesh)
     return float(held.sum() ** 2 / max(len(held) * (held**2).sum(), 1e-300))
 
 

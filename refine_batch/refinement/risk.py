@@ -15,7 +15,7 @@ from scipy.special import expit
 
 from refine_batch.cameras.camera import Camera, rays_to
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.normals import areas_about
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def signs(
     moved = np.asarray(vertices, np.float64) - coarse.vertices
     ray = rays_to(coarse.vertices.astype(np.float64), camera)
     ray /= np.maximum(np.linalg.norm(ray, axis=1, keepdims=True), 1e-12)
-    weight = np.bincount(
-        coarse.faces.ravel(), np.repeat(np.linalg.norm(area_normals(coarse), axis=1), 3), minlength=len(moved)
-    )
+    weight = areas_about(coarse)
     whole = float(weight @ (moved**2).sum(axis=1))
     return Signs(
         camera_share=(iou_moved - iou_given) / max(1.0 - iou_given, 1e-6),

@@ -35,8 +35,10 @@ def further_pictures(
     rgb : (H, W, 3) uint8
         The row's own picture, on which ignored pixels are shown.
     """
-    found = [("depth", _depth(row["depth_uri"], fetch, problems))]
-    found += [("normals", _normals(row["normals_uri"], fetch, problems))]
+    found = [("depth", _hint(row, "depth_uri", lambda *file: pictures.depth(parse_depth(*file)), fetch, problems))]
+    found += [
+        ("normals", _hint(row, "normals_uri", lambda *file: pictures.normals(parse_normals(*file)), fetch, problems))
+    ]
     found += [("not ignored", _ignored(row["ignore_uri"], rgb, fetch, problems))]
     views = _views(row, fetch, problems)
     for number, view in enumerate(views[:MOST_VIEWS], start=2):
@@ -45,19 +47,13 @@ def further_pictures(
     yield from ((what, picture) for what, picture in found if picture is not None)
 
 
-def _depth(uri: str | None, fetch: Fetch, problems: list[str]) -> str | None:
-    data = fetch(uri, "depth_uri", MAX_IMAGE_BYTES)
+def _hint(
+    row: dict[str, Any], column: str, drawn: Callable[[bytes, str], str], fetch: Fetch, problems: list[str]
+) -> str | None:
+    uri = row[column]
+    data = fetch(uri, column, MAX_IMAGE_BYTES)
     try:
-        return None if data is None else pictures.depth(parse_depth(data, redact(uri or "")))
-    except (HintError, InstanceError) as error:
-        problems.append(f"{redact(uri or '')}: {error}")
-        return None
-
-
-def _normals(uri: str | None, fetch: Fetch, problems: list[str]) -> str | None:
-    data = fetch(uri, "normals_uri", MAX_IMAGE_BYTES)
-    try:
-        return None if data is None else pictures.normals(parse_normals(data, redact(uri or "")))
+        return None if data is None else drawn(data, redact(uri or ""))
     except (HintError, InstanceError) as error:
         problems.append(f"{redact(uri or '')}: {error}")
         return None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from shapes import box, joined, unit
+from shapes import armchair
 from subjects import subject
 
 from refine_batch import Camera, Instance, RefineConfig, refine
@@ -37,14 +37,7 @@ from refine_batch.render import hard_silhouettes
 from refine_batch.render.pixels import pixel_centres
 
 SIZE = 96
-# No two views are alike: a seat, a back and one arm.
-CHAIR = unit(
-    joined(
-        box(0.5, 0.1, 0.5),
-        box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
-        box(0.4, 0.2, 0.06, centre=(0.0, 0.15, 0.25)),
-    )
-)
+CHAIR = armchair()
 ANGLES, SMALL = st.floats(-80, 80), st.floats(-0.4, 0.4)
 CAMERAS = st.builds(
     Camera,

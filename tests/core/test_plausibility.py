@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from shapes import box, icosphere, joined, unit
+from shapes import armchair, box, icosphere, joined, unit
 from subjects import view
 
 from refine_batch.cameras.camera import Camera, angle_between
@@ -22,14 +22,7 @@ from refine_batch.refinement.prepare import Prepared, prepare
 SIZE = 112
 CAMERA = Camera(35.0, 20.0, 2.4)
 CONFIG = RefineConfig(image_size=SIZE)
-# No two views are alike: a seat, a back and one arm.
-CHAIR = unit(
-    joined(
-        box(0.5, 0.1, 0.5),
-        box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
-        box(0.4, 0.2, 0.06, centre=(0.0, 0.15, 0.25)),
-    )
-)
+CHAIR = armchair()
 
 
 def seen(true: Mesh, mesh: Mesh = CHAIR, by: Camera = CAMERA, given: Camera = CAMERA, **values) -> Prepared:

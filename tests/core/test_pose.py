@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from shapes import box, flat_shaded, icosphere, joined, unit
+from shapes import armchair, box, flat_shaded, icosphere, joined, unit
 from subjects import subject
 
 from refine_batch import Instance, RefineConfig, refine
@@ -31,14 +31,7 @@ from refine_batch.render import hard_silhouettes
 SIZE = 96
 
 
-# No two views are alike: a seat, a back and one arm.
-CHAIR = unit(
-    joined(
-        box(0.5, 0.1, 0.5),
-        box(0.08, 0.5, 0.5, centre=(-0.25, 0.25, 0.0)),
-        box(0.4, 0.2, 0.06, centre=(0.0, 0.15, 0.25)),
-    )
-)
+CHAIR = armchair()
 TRUE = Camera(50.0, 25.0, 2.8)
 
 
