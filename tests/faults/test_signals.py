@@ -42,7 +42,10 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, reque
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(trial, processes, number):
+def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(make_trial, processes, ray_address, number):
+    # More than two actors can have in hand.
+    trial = make_trial(count=24)
+    trial.address = ray_address
     trial.conduct.set(pace=0.5)
     process = processes.start(trial.command())
     trial.wait_for_rows(1)
