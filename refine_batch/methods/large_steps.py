@@ -179,8 +179,6 @@ class Objective:
         self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
         self._spread = spread(scene.batch.vertices, scene.batch)
-        told = [] if scene.hints is None else scene.hints.mesh_of_view.tolist()
-        self._hinted = torch.tensor([row in told for row in range(len(scene.batch))], device=scene.batch.device)
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
         # What a call changes in place.
@@ -241,9 +239,9 @@ class Objective:
         return terms, vertices, confidence
 
     def _grown(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
-        """By how much the squared size has grown, of instances with hints. What is smaller is no more its own mirror
-        image: where a hint bears out any size at which the camera is as near, the shape would shrink."""
-        return torch.where(self._hinted, spread(vertices, self._scene.batch) / self._spread, 1.0)
+        """By how much the squared size has grown. What is smaller is no more its own mirror image: where the camera may
+        come as much nearer, or a hint bears out any size, the shape would shrink."""
+        return spread(vertices, self._scene.batch) / self._spread
 
     def _mask_at(self, size: int) -> Float[Tensor, "n h h"]:
         """The masks as covered shares, and at the full size as what is covered by half or more: there a silhouette is
