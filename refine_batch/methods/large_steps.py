@@ -224,7 +224,7 @@ class Objective:
                 displacement_loss(displacement, batch),
                 laplacian_change_loss(vertices, self._coarse_laplacian, batch),
                 normal_consistency_loss(vertices, batch) if options.weights.normal_consistency else none,
-                batch.vertex_mean(confidence * squared) / self._grown(vertices) * scene.trust,
+                self._asymmetry(vertices, confidence * squared) * scene.trust,
                 self._image_symmetry(vertices, confidence, depth, views, size),
                 scene.camera_cost(change),
                 *hints,
@@ -238,10 +238,13 @@ class Objective:
         terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1))
         return terms, vertices, confidence
 
-    def _grown(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
-        """By how much the squared size has grown. What is smaller is no more its own mirror image: where the camera may
-        come as much nearer, or a hint bears out any size, the shape would shrink."""
-        return spread(vertices, self._scene.batch) / self._spread
+    def _asymmetry(self, vertices: Float[Tensor, "b v 3"], squared: Float[Tensor, "b v"]) -> Float[Tensor, " b"]:
+        """The mean squared distance from the mirror image, by how much the squared size has grown. What is smaller is
+        no more its own mirror image: where the camera may come as much nearer, or a hint bears out any size, the shape
+        would shrink."""
+        batch = self._scene.batch
+        grown = spread(vertices, batch) / self._spread
+        return (batch.vertex_mean(squared.double()) / grown).to(squared.dtype)
 
     def _mask_at(self, size: int) -> Float[Tensor, "n h h"]:
         """The masks as covered shares, and at the full size as what is covered by half or more: there a silhouette is
@@ -269,5 +272,7 @@ class Objective:
 
 def spread(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[Tensor, " b"]:
     """The mean squared distance of the vertices from their centroid."""
-    mean = torch.where(batch.vertex_mask[..., None], vertices, 0.0).sum(dim=1) / batch.vertex_count[:, None]
-    return batch.vertex_mean((vertices - mean[:, None]).square().sum(dim=-1))
+    # In double precision: how far rows are padded must not show.
+    inside = torch.where(batch.vertex_mask[..., None], vertices.double(), 0.0)
+    mean = inside.sum(dim=1) / batch.vertex_count[:, None]
+    return batch.vertex_mean((inside - mean[:, None]).square().sum(dim=-1))
