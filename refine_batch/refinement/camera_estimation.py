@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between, cameras_from_parameters, parameters_of
+from refine_batch.cameras.camera import (
+    Camera,
+    UnknownCamera,
+    angle_between,
+    camera_axes,
+    cameras_from_parameters,
+    parameters_of,
+)
 from refine_batch.cameras.moving import MOVED
 from refine_batch.config import LargeStepsOptions, LargeStepsWeights, RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
@@ -25,6 +32,7 @@ from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement.camera_fit import ious, reduced
+from refine_batch.render import hard_silhouettes
 
 # Directions searched, degrees. Pictures are rarely taken from below.
 AZIMUTHS = np.arange(-180.0, 180.0, 15.0)
@@ -32,6 +40,9 @@ ELEVATIONS = np.arange(-30.0, 76.0, 15.0)
 SEARCH_SIZE = 64
 # Distances tried beside the one at which the object's outline has the mask's size.
 DISTANCES = (0.9, 1.0, 1.12)
+# How far the middles of mesh and object may lie apart in the picture, as a share of half its diagonal, without the mesh
+# being beside it: coarse meshes of 80 synthetic objects came to 0.19, nineteen in twenty to 0.09.
+BESIDE = 0.25
 # How many of the search's best are refined, and how far apart they stand at least, degrees.
 STARTS = 12
 APART = 15.0
@@ -101,8 +112,8 @@ def estimate_camera(
     spread = turn, rise, farther
     small = _simplified(mesh)
     starts = _search(small, mask, unknown, target, device)
-    rough = _refined(small, mask, starts, ROUGH, spread, plane, device)
-    fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, spread, plane, device)
+    rough = _refined(small, mask, starts, ROUGH, spread, target, plane, device)
+    fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, spread, target, plane, device)
     # Where nothing could be refined, what was searched is the best there is.
     return _mean(fine or rough) if rough else starts[0]
 
@@ -124,8 +135,9 @@ def _search(
     device: torch.device | str,
 ) -> list[Camera]:
     """The cameras whose silhouettes agree best with the mask, none nearer than `APART` degrees to a better one."""
-    candidates = _candidates(mesh, mask, unknown, target)
-    scores = ious(mesh, _mask_at(mask, SEARCH_SIZE), candidates, device)
+    seen = _mask_at(mask, SEARCH_SIZE)
+    candidates = _aimed(mesh, seen, _candidates(mesh, mask, unknown, target), device)
+    scores = ious(mesh, seen, candidates, device)
     if scores.max() <= 0.0:
         raise InstanceError(
             ErrorKind.CAMERA_INVALID,
@@ -161,10 +173,46 @@ def _candidates(
     ]
 
 
+def _aimed(mesh: Mesh, mask: np.ndarray, cameras: list[Camera], device: torch.device | str) -> list[Camera]:
+    """The cameras, looking past their targets where else the mesh would be seen beside the object."""
+    silhouettes = hard_silhouettes(mesh, cameras, len(mask), device)
+    focal = cameras_from_parameters(parameters_of(cameras)).focal.numpy()
+    aside = 2.0 * (_middle(silhouettes) - _middle(mask[None])) / len(mask)
+    beside = np.hypot(*aside.T) > BESIDE * _diagonal(mask) / 2.0
+    aside = np.where(beside[:, None], aside, 0.0)
+    return [
+        _looking_past(camera, *(camera.distance / f * by).tolist())
+        for camera, f, by in zip(cameras, focal, aside, strict=True)
+    ]
+
+
+def _diagonal(mask: np.ndarray) -> float:
+    """Of the box round a mask, in NDC: the picture's side is 2."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return 2.0 * math.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1) / len(mask)
+
+
+def _middle(silhouettes: np.ndarray) -> np.ndarray:
+    """(N, 2) mean column and row of (N, h, h) bool silhouettes; the picture's middle where one is empty."""
+    size = silhouettes.shape[-1]
+    count = silhouettes.sum(axis=(1, 2))
+    where = np.arange(size)
+    sums = np.stack([silhouettes.sum(axis=1) @ where, silhouettes.sum(axis=2) @ where], axis=1)
+    return np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], (size - 1) / 2)
+
+
+def _looking_past(camera: Camera, right: float, down: float) -> Camera:
+    """The camera moved in its picture's plane; what it saw appears as much farther left and up."""
+    if not (right or down):
+        return camera
+    axes = camera_axes(camera)
+    target = np.asarray(camera.target) - axes[:, 0] * right - axes[:, 1] * down
+    return replace(camera, target=tuple(target.tolist()))
+
+
 def _fitting_distances(mesh: Mesh, mask: np.ndarray, directions: list[Camera]) -> np.ndarray:
     """(N,) distances at which the box round the projected vertices is as large (in diagonal) as the mask's."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    wanted = 2.0 * math.hypot(np.ptp(rows) + 1, np.ptp(columns) + 1) / mask.shape[0]
+    wanted = _diagonal(mask)
     every = max(1, len(mesh.vertices) // 1000)
     # About the target.
     vertices = torch.from_numpy(mesh.vertices[::every].astype(np.float64) - directions[0].target)
@@ -192,6 +240,7 @@ def _refined(
     starts: Sequence[Camera],
     effort: tuple[int, int],
     spread: tuple[float, float, float],
+    pivot: tuple[float, float, float],
     plane: SymmetryPlane | None,
     device: torch.device | str,
 ) -> list[Found]:
@@ -201,7 +250,7 @@ def _refined(
     size, steps = min(effort[0], len(mask)), effort[1]
     seen = _mask_at(mask, size).astype(np.float32)
     blank = np.zeros((size, size, 3), np.float32)
-    views = [View(seen, camera, spread=spread, pivot=camera.target) for camera in starts]
+    views = [View(seen, camera, spread=spread, pivot=pivot) for camera in starts]
     batch = [PreparedInstance("", mesh, blank, (view,), plane) for view in views]
     config = RefineConfig(method="large-steps", steps=steps, large_steps=LargeStepsOptions(weights=WEIGHTS))
     outcomes = large_steps(batch, config, torch.device(device))

@@ -31,6 +31,9 @@ GPU_BATCH = 64
 CPU_BATCH = {"large-steps": 4}
 # One standard deviation of an estimated camera, as it was found on synthetic objects: radians, radians, log distance.
 ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
+# How near its own origin the middle of a mesh's box is, in extents, where only the mesh's faults keep them apart: of 80
+# coarse meshes of centred objects nineteen in twenty were nearer than 0.06.
+CENTRED = 0.07
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,16 +171,17 @@ def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
     unknown, working, subject = prepared.unknown, prepared.working, prepared.subject
     if unknown is None:
         return prepared
-    target = (0.0, 0.0, 0.0)
+    origin, target = -working.centre / working.extent, (0.0, 0.0, 0.0)
+    if unknown.distance is not None or np.linalg.norm(origin) < CENTRED:
+        # The camera looks there that a distance is known from; and where a mesh is centred but for its faults.
+        target = tuple(origin.tolist())
     if unknown.distance is not None:
-        # A distance that is known is one from the mesh's own origin.
         unknown = replace(unknown, distance=unknown.distance / working.extent)
-        target = tuple((-working.centre / working.extent).tolist())
     camera = estimate_camera(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
     known = [getattr(unknown, name) is not None for name in MOVED]
     turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
     views = subject.views
-    first = replace(views[0], camera=camera, spread=(turn, rise, farther), pivot=camera.target)
+    first = replace(views[0], camera=camera, spread=(turn, rise, farther), pivot=target)
     return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
 
 

@@ -13,7 +13,7 @@ from shapes import armchair, box, flat_shaded, icosphere, joined, unit
 from subjects import subject
 
 from refine_batch import Instance, RefineConfig, refine
-from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between
+from refine_batch.cameras.camera import Camera, UnknownCamera, angle_between, camera_axes
 from refine_batch.dataset.synth import make_instance
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, PictureView
@@ -172,11 +172,28 @@ def test_answers_that_agree_are_averaged():
 
 
 def test_a_mask_that_no_view_overlaps():
+    """What fills the picture between two of its corners meets neither."""
     mask = np.zeros((SIZE, SIZE), bool)
-    mask[:3, :3] = True
+    mask[:3, :3] = mask[-3:, -3:] = True
     with pytest.raises(InstanceError, match="no camera could be estimated") as raised:
         estimate_camera(icosphere(1, 0.3), mask)
     assert raised.value.kind is ErrorKind.CAMERA_INVALID
+
+
+@pytest.mark.parametrize("projection", ["perspective", "orthographic"])
+def test_an_object_may_stand_anywhere_in_the_picture(projection):
+    """Far to the left and below, half as large as it could be."""
+    true = replace(TRUE, distance=5.0, projection=projection)
+    axes = camera_axes(true)
+    true = replace(true, target=tuple((-1.6 * axes[:, 0] + 1.4 * axes[:, 1]).tolist()))
+    mask = mask_of(CHAIR, true)
+    assert not mask[: SIZE // 2].any()
+    assert not mask[:, SIZE // 2 :].any()
+    assert mask[1:-1, 1:-1].sum() == mask.sum() > 100
+    found = estimate_camera(CHAIR, mask, UnknownCamera(projection=projection))
+    assert angle_between(found, true) < 6.0
+    assert found.distance == pytest.approx(true.distance, rel=0.06)
+    assert ious(CHAIR, mask, [found])[0] > 0.85
 
 
 def test_it_looks_where_it_is_told_to():
@@ -246,6 +263,15 @@ def test_the_library_estimates_and_says_so():
     kept = run(UnknownCamera(elevation=25.0), steps=6)
     assert kept.camera.elevation == 25.0
     assert kept.camera_source == "estimated"
+
+
+def test_a_mesh_that_is_centred_but_for_its_faults_is_seen_by_a_camera_that_looks_at_its_origin():
+    """Which a dataset's cameras do; what stands elsewhere is looked at itself."""
+    for aside, looks_at in (((0.03, 0.04, 0.0), (0.0, 0.0, 0.0)), ((0.0, 0.2, 0.0), (0.0, 0.2, 0.0))):
+        shifted = Mesh(CHAIR.vertices + np.array(aside), CHAIR.faces)
+        result = run(None, shifted, steps=2)
+        assert angle_between(result.camera, TRUE) < 4.0
+        np.testing.assert_allclose(result.camera.target, looks_at, atol=1e-6)
 
 
 def test_an_estimate_is_of_the_meshs_own_units():
