@@ -21,8 +21,8 @@ LEAST_TRUST = 0.02
 # How much farther from its mirror image a mesh may be in an axis' plane than in an oblique one, and in z's than in x's,
 # for that to be taken: people put objects upright along the axes, z across.
 AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
-# How many times as far from its mirror image as in the other axis' plane a mesh is, x's and z's, before either is fitted,
-# for the plane to be out of the question: of 138 shapes none of them was taken in the end.
+# How many times as far from its mirror image as in the other axis' plane a mesh is, in x's and in z's, before either is
+# fitted, for the plane to be out of the question: of 138 shapes none of them was taken in the end.
 HOPELESS = (1.5, 2.0)
 # The plane through the file's own origin across one of its axes is that in which an object was made: it is taken
 # where the mesh is at most so far from its mirror image in it, in extents, and at most so many times as far as in the
