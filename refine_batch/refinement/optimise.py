@@ -14,7 +14,7 @@ import torch
 
 from refine_batch.cameras.moving import MOVED
 from refine_batch.config import RefineConfig
-from refine_batch.errors import ErrorKind, InstanceError, UsageError
+from refine_batch.errors import ErrorKind, InstanceError, UsageError, as_fault, out_of_memory
 from refine_batch.methods.base import MethodOutput, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
@@ -133,7 +133,7 @@ def halved(work: Callable[[list], Sequence], batch: list, device: torch.device) 
         else:
             if len(batch) == 1:
                 logger.exception("instance %r could not be refined", batch[0].instance_id)
-            fault = unexpected(error)
+            fault = as_fault(error)
     if len(batch) == 1:
         return [fault]
     # What failed is let go of before anything is tried again, what stands in cycles too.
@@ -148,19 +148,6 @@ def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.dev
     """`work` on one instance, its fault in the answer's place."""
     [found] = halved(lambda some: [work(one) for one in some], [prepared], device)
     return found
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory was all that was missing."""
-    # Of the CPU's memory torch says so in a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def unexpected(error: Exception) -> InstanceError:
-    """What nobody foresaw, as an instance's fault."""
-    if out_of_memory(error):
-        return InstanceError(ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": "))
-    return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
@@ -190,9 +177,9 @@ def _checked(
         shape, finite = output.vertices.shape, bool(np.isfinite(output.vertices).all())
         cameras = len(prepared.subject.views) if output.cameras is None else len(output.cameras)
     except Exception as error:  # A method of the user's own may return anything.
-        return unexpected(error)
+        return as_fault(error)
     if shape != prepared.subject.mesh.vertices.shape or not finite:
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
     if cameras != len(prepared.subject.views):
-        return unexpected(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
+        return as_fault(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
     return Optimised(prepared, output, verdict or Verdict())

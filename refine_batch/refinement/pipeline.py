@@ -12,12 +12,12 @@ import torch
 
 from refine_batch.config import RefineConfig
 from refine_batch.devices.choice import choose_device
-from refine_batch.errors import InstanceError, UsageError
+from refine_batch.errors import InstanceError, UsageError, as_fault
 from refine_batch.figures.compare import Pool
 from refine_batch.instance import Instance, RefinedInstance
 from refine_batch.methods import load_method
 from refine_batch.refinement.conclude import failed, measured, returned
-from refine_batch.refinement.optimise import Optimised, groups, optimise, unexpected
+from refine_batch.refinement.optimise import Optimised, groups, optimise
 from refine_batch.refinement.prepare import Prepared, prepare
 
 logger = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ def prepared_or_error(instance: Instance, config: RefineConfig) -> Prepared | In
         return error
     except Exception as error:
         logger.exception("instance %r could not be prepared", instance.instance_id)
-        return unexpected(error)
+        return as_fault(error)
 
 
 def concluded_all(
@@ -153,4 +153,4 @@ def _or_failed(instance_id: str, work: Callable[[], RefinedInstance]) -> Refined
         return work()
     except Exception as error:
         logger.exception("instance %r could not be concluded", instance_id)
-        return failed(instance_id, unexpected(error))
+        return failed(instance_id, as_fault(error))
