@@ -15,7 +15,7 @@ import torch
 from refine_batch.cameras.moving import MOVED
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError, as_fault, out_of_memory
-from refine_batch.methods.base import MethodOutput, load_method
+from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
 from refine_batch.refinement.hint_checks import fit_for_use
@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Instances per device batch on a GPU, where that many fit.
 GPU_BATCH = 64
-# On a CPU, of methods whose steps are so short that a batch saves what each costs besides its arithmetic; of others one
-# at a time is as fast and takes the least memory.
-CPU_BATCH = {"large-steps": 4}
 # One standard deviation of an estimated camera, as it was found on synthetic objects: radians, radians, log distance.
 ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
 
@@ -103,7 +100,8 @@ def groups(
     batch_size
         At most; by default what suits the device and the method.
     """
-    size = batch_size or (GPU_BATCH if device.type == "cuda" else CPU_BATCH.get(config.method, 1))
+    costs = costs_of(config.method)
+    size = batch_size or (GPU_BATCH if device.type == "cuda" else 1 if costs is None else costs.cpu_batch)
     order = sorted(range(len(prepared)), key=lambda i: (len(prepared[i].subject.mesh.vertices), i))
     while order:
         count = batch_that_fits([prepared[i].subject.mesh for i in order[:size]], config, device, size)
