@@ -70,7 +70,7 @@ from refine_batch.io.resample import Frame
 from refine_batch.losses.hints import seen_surface
 from refine_batch.mesh.sampling import sample_surface
 from refine_batch.refinement.optimise import Optimised, optimise
-from refine_batch.refinement.pipeline import concluded
+from refine_batch.refinement.pipeline import concluded_all
 from refine_batch.refinement.prepare import prepare
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.warp_rasterise import rasterise
@@ -238,7 +238,7 @@ def measured(case: str, sceneries: list[Scenery], config: RefineConfig) -> list[
     begun = time.process_time()
     prepared = [prepare(instance, config) for instance in instances]
     found = optimise(prepared, config, torch.device("cpu"))
-    results = [concluded(p.instance_id, outcome, config) for p, outcome in zip(prepared, found, strict=True)]
+    results = concluded_all([p.instance_id for p in prepared], found, config)
     seconds = (time.process_time() - begun) / len(instances)
     lines = []
     for it, outcome, result in zip(sceneries, found, results, strict=True):

@@ -2,6 +2,7 @@
 
     python benchmarks/stages.py                              # 12 synthetic instances, one core, large-steps
     python benchmarks/stages.py --method refine --steps 4    # what is not a step does not depend on how many there are
+    python benchmarks/stages.py --vertices 886 2003          # of the size that the aims were set for
     python benchmarks/stages.py --device cuda --count 64
 
 Refines synthetic instances with and without their ground truth, and prints the process's CPU milliseconds per instance
@@ -19,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count, islice
 from typing import Any
 from unittest import mock
 
@@ -128,10 +130,13 @@ def main() -> None:
     parser.add_argument("--method", default="large-steps")
     parser.add_argument("--steps", type=int, help="by default the method's whole course")
     parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--vertices", type=int, nargs=2, default=(0, 1 << 30), help="of the coarse meshes: least, most")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    instances = [synthetic(i) for i in range(arguments.count)]
+    least, most = arguments.vertices
+    fit = (one for one in map(synthetic, count()) if least <= len(one.mesh.vertices) <= most)
+    instances = list(islice(fit, arguments.count))
     config = RefineConfig(method=arguments.method, steps=arguments.steps)
     bare = [replace(instance, ground_truth=None) for instance in instances]
     # Kernels are compiled, caches filled.
@@ -143,7 +148,8 @@ def main() -> None:
         "no ground truth": profiled(bare, config, arguments.device),
     }
     sizes = sorted(len(i.mesh.vertices) for i in instances)
-    print(f"{len(instances)} instances of {sizes[0]} to {sizes[-1]} vertices, {arguments.device}, CPU ms per instance")
+    span = f"{sizes[0]} to {sizes[-1]} vertices, {sum(sizes) / len(sizes):.0f} on average"
+    print(f"{len(instances)} instances of {span}, {arguments.device}, CPU ms per instance")
     show(columns)
 
 

@@ -70,3 +70,19 @@ class InstanceError(RefineBatchError):
 
     def __str__(self) -> str:
         return self.message
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory was all that was missing."""
+    # By its name, as torch need not be there; of the CPU's memory torch says so in a plain RuntimeError.
+    lacking = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return lacking or "can't allocate memory" in str(error)
+
+
+def as_fault(error: BaseException) -> InstanceError:
+    """What an instance met as its fault: itself where it is one, else of what nobody foresaw."""
+    if isinstance(error, InstanceError):
+        return error
+    if out_of_memory(error):
+        return InstanceError(ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": "))
+    return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")

@@ -7,23 +7,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from camera_writers import to_colmap, to_opencv, to_opengl, to_pytorch3d
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from refine_batch.cameras.camera import Camera, camera_position, project, stack_cameras
 from refine_batch.cameras.conversions import (
     BLENDER_FROM_Y_UP,
-    from_blender,
     from_camera,
     from_colmap,
     from_opencv,
     from_opengl,
     from_pytorch3d,
     to_camera,
-    to_colmap,
-    to_opencv,
-    to_opengl,
-    to_pytorch3d,
 )
 from refine_batch.cameras.pinhole import (
     Pinhole,
@@ -147,12 +143,12 @@ def test_opengl_on_a_point_by_hand():
 
 
 def test_blender_on_a_point_by_hand():
-    # Blender's camera looks along its −z; at (0, −3, 0) turned a quarter about x it looks along +y, z up. 35 mm on
-    # 32 mm over 64 pixels: f = 70. The y-up object's point (0.3, 0.6, 0) stands at (0.3, 0, 0.6) of Blender's world.
+    # Blender's camera looks along its −z; at (0, −3, 0) turned a quarter about x it looks along +y, z up. The y-up
+    # object's point (0.3, 0.6, 0) stands at (0.3, 0, 0.6) of Blender's world.
     turn = np.array([[1, 0, 0, 0], [0, 0, -1, -3], [0, 1, 0, 0], [0, 0, 0, 1]], float)
-    pinhole = from_blender(turn, 35, (64, 48), sensor_width=32, shift=(0.25, 0.125))
+    pinhole = from_opengl(turn, [[70.0, 0.0, 16.0], [0.0, 70.0, 32.0], [0.0, 0.0, 1.0]], (64, 48))
     about = pinhole.about(Placement(BLENDER_FROM_Y_UP))
-    expected = [[32 - 16 + 70 * 0.3 / 3, 24 + 8 - 70 * 0.6 / 3, 3.0]]
+    expected = [[16 + 70 * 0.3 / 3, 32 - 70 * 0.6 / 3, 3.0]]
     np.testing.assert_allclose(about.project([[0.3, 0.6, 0.0]]), expected, atol=1e-12)
 
 

@@ -13,7 +13,6 @@ import yaml
 from click.testing import CliRunner
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.cameras.conversions import from_camera, nearest_camera
 from refine_batch.cli import main
 from refine_batch.config import PreparationOptions, RefineConfig
 from refine_batch.dataset.row import ManifestRow
@@ -43,16 +42,6 @@ def instance(mesh: Mesh, camera: Camera | None = CAMERA, **values) -> Instance:
     mask = hard_silhouettes(mesh, [camera or CAMERA], 300)[0]
     image = np.where(mask[..., None], 200, np.linspace(0, 90, 300)[None, :, None]).astype(np.uint8)
     return Instance("it", mesh, np.repeat(image, 3, axis=2), mask, camera, **values)
-
-
-def test_the_nearest_camera_sees_the_origin_in_the_same_pixel():
-    exact = from_camera(CAMERA, 200)
-    assert nearest_camera(exact).roll == pytest.approx(CAMERA.roll)
-    off = exact.window(0, 0, 200, 200)
-    off = type(off)(off.rotation, off.translation + np.array([0.1, -0.2, 0.0]), off.intrinsics, 200, 200)
-    near = from_camera(nearest_camera(off), 200)
-    np.testing.assert_allclose(near.project(np.zeros((1, 3)))[0, :2], off.project(np.zeros((1, 3)))[0, :2], atol=1e-6)
-    np.testing.assert_allclose(near.centre, off.centre, atol=1e-9)
 
 
 def shrink(batch, config, device):

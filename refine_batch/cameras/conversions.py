@@ -1,7 +1,7 @@
-"""Cameras of other conventions to this project's and back: pure functions of numbers, in float64.
+"""Cameras of other conventions to this project's: pure functions of numbers, in float64.
 
-Every convention goes through `Pinhole`, which holds any camera without lens distortion. Between OpenCV, COLMAP,
-OpenGL, Blender, PyTorch3D and `Pinhole` nothing is lost. `Camera` is narrower: its pixels are square
+Every convention goes through `Pinhole`, which holds any camera without lens distortion. From OpenCV, COLMAP, OpenGL,
+Blender and PyTorch3D to `Pinhole` nothing is lost. `Camera` is narrower: its pixels are square
 (`matrices.camera_of_pinhole`), and what is here makes it look at the origin of object space.
 
 - `to_camera` is exact where the optical axis meets the origin. A principal point off the centre, which is all that a
@@ -9,8 +9,7 @@ OpenGL, Blender, PyTorch3D and `Pinhole` nothing is lost. `Camera` is narrower: 
   `Placement`.
 - A camera that looks past the origin is refused, as are pixels that are not square. `turned_to_origin` gives the camera
   at the same place that does look there and the homography between the two images: exact, at the price of resampling
-  the picture. Where the object may be moved instead, `nearest_on_axis` says to where; where neither may be,
-  `nearest_camera` is the closest there is.
+  the picture. Where the object may be moved instead, `nearest_on_axis` says to where.
 - Refused for good: lens distortion, mirrored axes, an origin at or behind the camera or more than `LARGEST_TURN` off
   its axis.
 
@@ -105,18 +104,6 @@ def to_camera(pinhole: Pinhole) -> Camera:
     )
 
 
-def nearest_camera(pinhole: Pinhole) -> Camera:
-    """The `Camera` at the same place that sees the world's origin in the same pixel.
-
-    What `to_camera` gives, where that can say it; elsewhere points off the origin are seen where they would be on an
-    image plane that is tilted by `pinhole.off_axis`. Raises as `turned_to_origin` does.
-    """
-    turned, _ = turned_to_origin(pinhole)
-    seen = pinhole.project(np.zeros((1, 3)))[0, :2]
-    left, top = turned.intrinsics[:2, 2] - seen
-    return to_camera(turned.window(left, top, turned.width, turned.height))
-
-
 def from_opencv(
     rotation: Any, translation: Any, intrinsics: Any, size: tuple[int, int], *, first_pixel: float = 0.5
 ) -> Pinhole:
@@ -127,13 +114,6 @@ def from_opencv(
     k = numbers(intrinsics, (3, 3), "a camera's intrinsic matrix").copy()
     k[:2, 2] += (0.5 - first_pixel) * k[2, 2]
     return Pinhole(rotation, translation, k, int(size[0]), int(size[1]))
-
-
-def to_opencv(pinhole: Pinhole, *, first_pixel: float = 0.5) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(rotation, translation, intrinsics); the inverse of `from_opencv`."""
-    k = pinhole.intrinsics.copy()
-    k[:2, 2] -= 0.5 - first_pixel
-    return pinhole.rotation, pinhole.translation, k
 
 
 def from_colmap(
@@ -153,49 +133,12 @@ def from_colmap(
     return from_opencv(rotation, translation, [[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], size)
 
 
-def to_colmap(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float, float]]:
-    """(quaternion with w ≥ 0, translation, parameters of PINHOLE)."""
-    x, y, z, w = Rotation.from_matrix(pinhole.rotation).as_quat(canonical=True)
-    i = pinhole.intrinsics
-    return np.array([w, x, y, z]), pinhole.translation, (i[0, 0], i[1, 1], i[0, 2], i[1, 2])
-
-
 def from_opengl(camera_to_world: Any, intrinsics: Any, size: tuple[int, int]) -> Pinhole:
     """OpenGL, and Blender's or NeRF's camera matrices: (4, 4) camera to world, x right, y up, z backward."""
     matrix = numbers(camera_to_world, (4, 4), "a camera-to-world matrix")
     axes = rotation_matrix(matrix[:3, :3])
     rotation = _FLIP_YZ @ axes.T
     return from_opencv(rotation, -rotation @ matrix[:3, 3], intrinsics, size)
-
-
-def to_opengl(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray]:
-    """((4, 4) camera to world, (3, 3) intrinsics); the inverse of `from_opengl`."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = (_FLIP_YZ @ pinhole.rotation).T
-    matrix[:3, 3] = pinhole.centre
-    return matrix, pinhole.intrinsics
-
-
-def from_blender(
-    matrix_world: Any,
-    lens: float,
-    size: tuple[int, int],
-    *,
-    sensor_width: float = 36.0,
-    shift: tuple[float, float] = (0.0, 0.0),
-) -> Pinhole:
-    """A Blender camera: its `matrix_world`, focal length and sensor width in mm, shift in sensor widths.
-
-    The sensor's width spans the longer side of the image, as Blender's default fit has it. The world is Blender's, z
-    up; `pinhole.about(Placement(BLENDER_FROM_Y_UP))` is the camera about a y-up object that an importer put there.
-    """
-    if not (math.isfinite(lens) and lens > 0 and sensor_width > 0):
-        raise invalid(f"a focal length of {lens} mm on a sensor of {sensor_width} mm means nothing")
-    width, height = size
-    longer = max(width, height)
-    focal = lens / sensor_width * longer
-    middle = width / 2 - shift[0] * longer, height / 2 + shift[1] * longer
-    return from_opengl(matrix_world, [[focal, 0.0, middle[0]], [0.0, focal, middle[1]], [0.0, 0.0, 1.0]], size)
 
 
 def from_pytorch3d(
@@ -218,15 +161,3 @@ def from_pytorch3d(
     intrinsics = [[fx * half, 0.0, width / 2 - px * half], [0.0, fy * half, height / 2 - py * half], [0.0, 0.0, 1.0]]
     r = _FLIP_XY @ rotation_matrix(rotation).T
     return from_opencv(r, _FLIP_XY @ numbers(translation, (3,), "a camera's translation"), intrinsics, size)
-
-
-def to_pytorch3d(pinhole: Pinhole) -> tuple[np.ndarray, np.ndarray, tuple[float, float], tuple[float, float]]:
-    """(R, T, focal length, principal point) of PerspectiveCameras; the inverse of `from_pytorch3d`."""
-    half = min(pinhole.width, pinhole.height) / 2.0
-    k = pinhole.intrinsics
-    return (
-        (_FLIP_XY @ pinhole.rotation).T,
-        _FLIP_XY @ pinhole.translation,
-        (k[0, 0] / half, k[1, 1] / half),
-        ((pinhole.width / 2 - k[0, 2]) / half, (pinhole.height / 2 - k[1, 2]) / half),
-    )

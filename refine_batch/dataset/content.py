@@ -16,6 +16,7 @@ from refine_batch.dataset.columns import MANIFEST_SCHEMA, MESHES, URIS, VIEWS
 from refine_batch.dataset.hashing import hash_high
 from refine_batch.dataset.views import resolve_views, view_uris
 from refine_batch.io.beside import buffers_beside, may_keep_buffers_beside
+from refine_batch.io.meshes import MAX_MESH_BYTES
 from refine_batch.io.storage import StorageError, fetch
 from refine_batch.io.uri import is_local, parent
 
@@ -68,7 +69,7 @@ def _files(row: dict[str, str | None]) -> list[str] | None:
     for uri in {row[name] for name in MESHES}:
         if uri and may_keep_buffers_beside(uri):
             try:
-                uris += buffers_beside(uri, fetch(uri, max_bytes=_LONGEST_LIST))
+                uris += buffers_beside(uri, fetch(uri, max_bytes=MAX_MESH_BYTES))
             except (OSError, StorageError):
                 return None
     return uris

@@ -113,9 +113,9 @@ def _later_stamps(name: str, column: pa.Array, stamper: InputStamper) -> list[pa
 
 def _beside(uris: pa.Array, stamper: InputStamper) -> pa.Array | None:
     """Stamps of the buffers beside each .gltf file, null for other files; None where there are none."""
+    if not pc.any(pc.ends_with(uris, ".gltf", ignore_case=True)).as_py():
+        return None  # at once, as nearly always
     own = [uri if may_keep_buffers_beside(uri) else None for uri in uris.to_pylist()]
-    if not any(own):
-        return None
     named = [
         buffers_beside(uri, data) if uri and isinstance(data, bytes) else []
         for uri, data in zip(own, stamper.contents(own), strict=True)

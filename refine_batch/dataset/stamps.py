@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from refine_batch.dataset.hashing import hash_text
 from refine_batch.errors import UsageError
@@ -72,18 +73,25 @@ class InputStamper:
         encoded = uris.dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
-        unique = [file_of(uri) for uri in encoded.dictionary.to_pylist()]
-        places = defaultdict(list)
-        for at, uri in enumerate(unique):
-            places[_place(uri)].append(at)
-        found: list[str] = [UNREADABLE] * len(unique)
+        unique = encoded.dictionary.to_pylist()
         with ThreadPoolExecutor(remote.CONNECTIONS) as pool:
-            for place, chosen in places.items():
-                wanted = [unique[at] for at in chosen]
-                some = self._s3(wanted, pool) if place == "s3" else self._each(wanted, pool, place)
-                for at, text in zip(chosen, some, strict=True):
-                    found[at] = text
+            if pc.any(pc.match_substring(encoded.dictionary, "://")).as_py():
+                found = self._everywhere([file_of(uri) for uri in unique], pool)
+            else:
+                found = list(self._local(unique, pool))
         return pa.array(found, pa.string()).take(encoded.indices)
+
+    def _everywhere(self, uris: list[str], pool: ThreadPoolExecutor) -> list[str]:
+        places = defaultdict(list)
+        for at, uri in enumerate(uris):
+            places[_place(uri)].append(at)
+        found = [UNREADABLE] * len(uris)
+        for place, chosen in places.items():
+            wanted = [uris[at] for at in chosen]
+            some = self._s3(wanted, pool) if place == "s3" else self._each(wanted, pool, place)
+            for at, text in zip(chosen, some, strict=True):
+                found[at] = text
+        return found
 
     def contents(self, uris: list[str | None]) -> list[bytes | str | None]:
         """The bytes of files that name others, which count too; None where there is none or it cannot be read, `AWAY`

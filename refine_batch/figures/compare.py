@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -32,6 +31,12 @@ Which = Literal["all", "fast", "none"]
 MOST_SEEN = 8_000_000
 
 
+class Pool(Protocol):
+    """Begins a function of several things at once, elsewhere, as an Executor does."""
+
+    def map(self, work: Callable[..., Any], *columns: Iterable[Any]) -> Iterator[Any]: ...
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Meshes to hold against one ground truth, before and after, say; the seed is that of every sample drawn."""
@@ -47,7 +52,7 @@ def compare(
     *,
     samples: int = 10_000,
     device: torch.device | str = "cpu",
-    pool: Executor | None = None,
+    pool: Pool | None = None,
 ) -> list[list[Figures]]:
     """Figures of every mesh of every comparison, but for `iou_2d`; all None where mesh or truth has no area.
 
@@ -113,7 +118,7 @@ class _Batch:
         self._mesh = PaddedMeshes.of([mesh for _, mesh in meshes], device)
         self._owner: Int64[Tensor, " n"] = torch.tensor([i for i, _ in meshes], device=device)
 
-    def figures(self, which: Which, samples: int, pool: Executor | None) -> list[Figures]:
+    def figures(self, which: Which, samples: int, pool: Pool | None) -> list[Figures]:
         owner = self._owner
         clouds, truth_clouds = self._clouds(samples)
         # The slowest figure is begun first, so that others can work on it meanwhile.
@@ -134,7 +139,7 @@ class _Batch:
         clouds = sample_surfaces(self._mesh, samples, [of_mesh[i] for i in self._owner.tolist()])
         return scaled_to_extent(clouds), scaled_to_extent(sample_surfaces(self._truth, samples, of_truth))
 
-    def _earth_mover(self, clouds: Tensor, truth_clouds: Tensor, pool: Executor | None) -> Iterator[float]:
+    def _earth_mover(self, clouds: Tensor, truth_clouds: Tensor, pool: Pool | None) -> Iterator[float]:
         some = earth_mover.SAMPLES
         a = clouds[:, :some].cpu().numpy()
         b = truth_clouds[:, :some].cpu().numpy()[self._owner.cpu().numpy()]

@@ -14,10 +14,11 @@ import signal
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any, TypeVar
 
@@ -64,10 +65,30 @@ class Crew:
         CrewError
             A process died; the next call has new ones.
         """
+        return list(self._begun(work, things))
+
+    @property
+    def pool(self) -> _Begins:
+        """The same by way of `map`, which answers before they are done; what it gives waits for each."""
+        return _Begins(self._begun)
+
+    def _begun(self, work: Callable[..., R], *columns: Iterable[Any]) -> Iterator[R]:
         executor = self._running()
+        with self._replacing(executor):
+            futures: list[Future[R]] = [executor.submit(work, *things) for things in zip(*columns, strict=True)]
+
+        def answers() -> Iterator[R]:
+            with self._replacing(executor):
+                for future in futures:
+                    yield future.result()
+
+        return answers()
+
+    @contextmanager
+    def _replacing(self, executor: Executor) -> Iterator[None]:
+        """Let go of an executor of which a process died."""
         try:
-            futures: list[Future[R]] = [executor.submit(work, thing) for thing in things]
-            return [future.result() for future in futures]
+            yield
         except BrokenProcessPool:
             with self._lock:
                 if self._executor is executor:
@@ -90,6 +111,11 @@ class Crew:
             if self._executor is not None:
                 self._executor.shutdown(wait=False, cancel_futures=True)
                 self._executor = None
+
+
+@dataclass(frozen=True)
+class _Begins:
+    map: Callable[..., Iterator[Any]]
 
 
 def _processes(count: int) -> Executor:

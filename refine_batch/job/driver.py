@@ -287,6 +287,7 @@ class _Run:
         record.ended_at = datetime.now(UTC)
         self._reporter.show(self._final_snapshot())
         try:
+            self._index.keep(self._storage)
             record.write(self._storage)
         except StorageError as error:
             self._reporter.say(f"the run record could not be written: {error}")

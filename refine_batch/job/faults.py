@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ray.exceptions as rx
 
-from refine_batch.errors import ErrorKind, InstanceError, UsageError
+from refine_batch.errors import ErrorKind, InstanceError, UsageError, out_of_memory
 from refine_batch.io.storage import StorageError, StoreAwayError, redact
 from refine_batch.job.batch import Fault
 from refine_batch.job.crew import CrewError
@@ -43,10 +43,10 @@ def _raised(cause: Exception) -> Fault:
         return Fault(ErrorKind.STORAGE, text, passing=isinstance(cause, StoreAwayError))
     if isinstance(cause, CrewError):
         return Fault(ErrorKind.PROCESS_DIED, str(cause))
-    if isinstance(cause, MemoryError):
-        return Fault(ErrorKind.OUT_OF_MEMORY, "its process ran out of memory")
     if isinstance(cause, InstanceError):
         return Fault(cause.kind, redact(cause.message))
+    if out_of_memory(cause):
+        return Fault(ErrorKind.OUT_OF_MEMORY, "its process ran out of memory")
     return Fault(ErrorKind.INTERNAL, redact(f"{type(cause).__name__}: {_gist(cause)}"))
 
 

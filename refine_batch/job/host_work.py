@@ -18,7 +18,7 @@ from refine_batch.instance import Instance, RefinedInstance
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Task
 from refine_batch.job.outcomes import failed
-from refine_batch.refinement.pipeline import concluded, prepared_or_error
+from refine_batch.refinement.pipeline import concluded_all, prepared_or_error, returned_or_failed
 from refine_batch.refinement.prepare import Prepared
 
 # Bytes of instances that an actor has loaded and not prepared yet. What one takes while it is parsed comes on top.
@@ -116,11 +116,31 @@ def size_of(thing: Any) -> int:
     return 0
 
 
-def conclude(some: tuple[str, Any, RefineConfig]) -> tuple[RefinedInstance, float]:
-    """What a method made of one instance, measured and judged, and the seconds that took."""
-    instance_id, outcome, config = some
+@dataclass(eq=False)
+class Found:
+    """What a method made of some rows, and all that it takes to conclude them.
+
+    Attributes
+    ----------
+    measure
+        Whether figures that need a ground truth are measured here as well: they are the CPU's.
+    """
+
+    ids: Sequence[str]
+    outcomes: Sequence[Any]
+    config: RefineConfig
+    measure: bool
+
+
+def conclude(some: Found) -> tuple[list[RefinedInstance], float]:
+    """What comes back of each row, and the seconds that took."""
     begun = time.perf_counter()
-    return concluded(instance_id, outcome, config), time.perf_counter() - begun
+    if some.measure:
+        results = concluded_all(some.ids, some.outcomes, some.config)
+    else:
+        each = zip(some.ids, some.outcomes, strict=True)
+        results = [returned_or_failed(name, outcome, some.config) for name, outcome in each]
+    return results, time.perf_counter() - begun
 
 
 def _timed_load(task: Task, assignment: Assignment) -> tuple[Instance | Exception, float]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from refine_batch.errors import ErrorKind, InstanceError
+from refine_batch.errors import as_fault
 from refine_batch.instance import Figures, RefinedInstance
 from refine_batch.io.storage import redact
 from refine_batch.job.assignment import Assignment
@@ -18,13 +18,8 @@ from refine_batch.results.rows import RowContext, row_of, table_of
 
 def failed(instance_id: str, error: BaseException) -> RefinedInstance:
     """The outcome of an instance that raised."""
-    if isinstance(error, InstanceError):
-        kind, message = error.kind, error.message
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        kind, message = ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": ")
-    else:
-        kind, message = ErrorKind.INTERNAL, f"{type(error).__name__}: {error}"
-    return RefinedInstance(instance_id, "failed", error_kind=str(kind), error_message=redact(message))
+    fault = as_fault(error)
+    return RefinedInstance(instance_id, "failed", error_kind=str(fault.kind), error_message=redact(fault.message))
 
 
 def write_outcomes(

@@ -19,11 +19,12 @@ from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
-from refine_batch.job.host_work import Readied, Some, conclude, ready
+from refine_batch.job.host_work import Found, Readied, Some, conclude, ready
 from refine_batch.job.outcomes import failed
 from refine_batch.job.shelf import bytes_of
 from refine_batch.job.turns import Turns
 from refine_batch.refinement.optimise import Optimised, groups, optimise
+from refine_batch.refinement.pipeline import measured_all
 from refine_batch.refinement.prepare import Prepared
 
 Seconds = defaultdict[str, float]
@@ -122,28 +123,48 @@ class Optimise:
 
 
 class Conclude:
-    """Figures and the guard, by the crew."""
+    """The guard by the crew, and the figures: by the crew where the device is a CPU, else on the device."""
 
     name = "conclude"
 
     def __init__(self, assignment: Assignment, crew: Crew, device: torch.device):
-        self._assignment, self._crew, self._device = assignment, crew, device
+        self._config, self._crew, self._device = assignment.config, crew, device
 
     def __call__(self, passing: Passing) -> None:
-        ids = passing.batch.ids
-        open_ = [k for k, made in passing.made.items() if not isinstance(made, RefinedInstance)]
-        work = [(ids[k], passing.made[k], self._assignment.config) for k in open_]
-        done = self._crew.map(conclude, work)
-        for n, (outcome, _) in enumerate(done):
-            if outcome.error_kind == ErrorKind.OUT_OF_MEMORY and isinstance(work[n][1], Optimised):
-                [done[n]] = self._crew.map(conclude, [work[n]])
         found = {k: row.outcome for k, row in enumerate(passing.rows) if row.outcome is not None}
         found |= {k: made for k, made in passing.made.items() if isinstance(made, RefinedInstance)}
-        for k, (outcome, seconds) in zip(open_, done, strict=True):
-            found[k] = outcome
-            passing.own[k]["conclude"] += seconds
-        passing.outcomes = [self._whole(found[k], passing.rows[k], passing.own[k]) for k in range(len(ids))]
+        open_ = [k for k in passing.made if k not in found]
+        found |= self._concluded(passing, open_)
+        for k in open_:
+            if found[k].error_kind == ErrorKind.OUT_OF_MEMORY and isinstance(passing.made[k], Optimised):
+                # Once more, with nothing of its own batch beside it.
+                found |= self._concluded(passing, [k])
+        places = range(len(passing.batch))
+        passing.outcomes = [self._whole(found[k], passing.rows[k], passing.own[k]) for k in places]
         passing.rows, passing.made = [], {}
+
+    def _concluded(self, passing: Passing, places: Sequence[int]) -> dict[int, RefinedInstance]:
+        """By place; each row has an equal share of its hand's seconds, and of the device's."""
+        on_host = self._device.type == "cpu"
+        ids, made = passing.batch.ids, passing.made
+        hands = min(self._crew.hands, len(places))
+        # Dealt out in turn: each hand has rows of all sizes.
+        dealt = [places[hand::hands] for hand in range(hands)]
+        work = [Found([ids[k] for k in some], [made[k] for k in some], self._config, on_host) for some in dealt]
+        found: dict[int, RefinedInstance] = {}
+        for some, (results, seconds) in zip(dealt, self._crew.map(conclude, work), strict=True):
+            found |= zip(some, results, strict=True)
+            for k in some:
+                passing.own[k]["conclude"] += seconds / len(some)
+        if not on_host and places:
+            begun = time.perf_counter()
+            prepared = [made[k].prepared if isinstance(made[k], Optimised) else None for k in places]
+            rows = [found[k] for k in places]
+            done = measured_all(rows, prepared, self._config, self._device, self._crew.pool)
+            found |= zip(places, done, strict=True)
+            for k in places:
+                passing.own[k]["conclude"] += (time.perf_counter() - begun) / len(places)
+        return found
 
     def _whole(self, outcome: RefinedInstance, row: Readied, own: Seconds) -> RefinedInstance:
         return replace(

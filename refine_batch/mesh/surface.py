@@ -9,20 +9,36 @@ import warp as wp
 from refine_batch.devices.warp_runtime import launch, start
 from refine_batch.mesh.mesh import Mesh
 
+# Faces in a leaf of the hierarchy: searched in less time than leaves of one.
+LEAF = 4
+
 
 @wp.kernel(enable_backward=False)
 def closest_kernel(
     mesh: wp.uint64,
     points: wp.array[wp.vec3],
-    reach: wp.float32,
+    within: wp.array[wp.float32],
+    middle: wp.vec3,
+    radius: wp.float32,
     face: wp.array[wp.int32],
     share: wp.array[wp.vec3],
+    nearest: wp.array[wp.vec3d],
 ):
+    """`within`, where it is not empty, bounds each point's distance; the sphere bounds all of the mesh."""
     i = wp.tid()
-    query = wp.mesh_query_point_no_sign(mesh, points[i], reach)
+    point = points[i]
+    reach = 1.01 * (wp.length(point - middle) + radius) + 1e-6
+    if within.shape[0] > 0:
+        reach = wp.min(reach, within[i])
+    query = wp.mesh_query_point_no_sign(mesh, point, reach)
     if query.result:
         face[i] = query.face
-        share[i] = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
+        shares = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
+        share[i] = shares
+        place = wp.vec3d()
+        for k in range(3):
+            place += wp.float64(shares[k]) * wp.vec3d(wp.mesh_get_point(mesh, 3 * query.face + k))
+        nearest[i] = place
 
 
 class Surface:
@@ -30,11 +46,13 @@ class Surface:
 
     def __init__(self, mesh: Mesh):
         start()
-        self._mesh = mesh
-        self._low, self._high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+        low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+        self._middle = wp.vec3(*((low + high) / 2.0).tolist())
+        self._radius = float(np.linalg.norm(high - low)) / 2.0
         self._tree = wp.Mesh(
             points=wp.array(mesh.vertices, dtype=wp.vec3, device="cpu"),
             indices=wp.array(mesh.faces.ravel(), dtype=wp.int32, device="cpu"),
+            bvh_leaf_size=LEAF,
         )
 
     def closest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -46,21 +64,34 @@ class Surface:
         share : (N, 3) float64
             Barycentric coordinates there, of the face's three corners.
         """
-        queries = torch.from_numpy(np.ascontiguousarray(points, np.float32))
-        face, share = torch.zeros(len(queries), dtype=torch.int32), torch.zeros(len(queries), 3)
-        if len(queries):
-            low = np.minimum(self._low, queries.numpy().min(axis=0))
-            high = np.maximum(self._high, queries.numpy().max(axis=0))
-            reach = 1.01 * float(np.linalg.norm(high - low)) + 1e-6
-            launch(closest_kernel, len(queries), [self._tree.id, queries, reach, face, share])
-        return face.numpy().astype(np.int64), share.numpy().astype(np.float64)
+        face, share, _ = self._asked(points)
+        return face.astype(np.int64), share.astype(np.float64)
 
     def nearest(self, points: np.ndarray) -> np.ndarray:
         """(N, 3) float64: the nearest point of the mesh to each of (N, 3) points."""
-        return self.located(points)[1]
+        return self._asked(points)[2]
 
-    def located(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) int64 faces and (N, 3) float64: on which face and where the nearest point of the mesh lies."""
-        face, share = self.closest(points)
-        corners = self._mesh.vertices[self._mesh.faces[face]].astype(np.float64)
-        return face, np.einsum("nk,nkc->nc", share, corners)
+    def located(self, points: np.ndarray, within: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) int32 faces and (N, 3) float64: on which face and where the nearest point of the mesh lies.
+
+        Parameters
+        ----------
+        within : (N,), or None
+            How far from each point the surface is at most, where that is known: less of it is searched then.
+        """
+        face, _, nearest = self._asked(points, within)
+        return face, nearest
+
+    def _asked(self, points: np.ndarray, within: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+        queries = torch.from_numpy(np.ascontiguousarray(points, np.float32))
+        count = len(queries)
+        bounds = torch.empty(0)
+        if within is not None:
+            # By more than rounding.
+            bounds = torch.from_numpy((within * 1.0001 + 2e-5 * self._radius).astype(np.float32))
+        face, share = torch.zeros(count, dtype=torch.int32), torch.zeros(count, 3)
+        nearest = torch.zeros(count, 3, dtype=torch.float64)
+        if count:
+            sphere = [self._middle, self._radius]
+            launch(closest_kernel, count, [self._tree.id, queries, bounds, *sphere, face, share, nearest])
+        return face.numpy(), share.numpy(), nearest.numpy()

@@ -21,6 +21,9 @@ LEAST_TRUST = 0.02
 # How much farther from its mirror image a mesh may be in an axis' plane than in an oblique one, and in z's than in x's,
 # for that to be taken: people put objects upright along the axes, z across.
 AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
+# How many times as far from its mirror image as in the other axis' plane a mesh is, in x's and in z's, before either is
+# fitted, for the plane to be out of the question: of 138 shapes none of them was taken in the end.
+HOPELESS = (1.5, 2.0)
 # The plane through the file's own origin across one of its axes is that in which an object was made: it is taken
 # where the mesh is at most so far from its mirror image in it, in extents, and at most so many times as far as in the
 # best plane, and believed by half where it is as far as that, falling so steeply. The coarse mesh's own best plane has
@@ -37,6 +40,8 @@ _SAMPLES, _FEW, _FIRST = 400, 133, 30
 _DIRECTIONS = 24
 _STARTS = 2
 _STEPS = 6
+# Steps shorter than this, in extents, are none.
+_SETTLED = 1e-7
 # Nearer than this, in extents, a point lies on the surface: the direction from there is rounding.
 _ON_SURFACE = 1e-5
 # A plane is fitted to what is nearer than about this to its image, in extents: objects are symmetric but for a handle.
@@ -71,8 +76,7 @@ def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None)
         own = mirror.own_plane(origin)
         if own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best[0] + ALIKE)):
             return replace(own[1], trust=trust_of(own[0], OWN_HALF_BELIEVED, OWN_STEEPNESS))
-    z, x = mirror.fitted([next(p for p in found if p.axis == axis) for axis in ("z", "x")], turn=False)
-    across = z if z[0] + ALIKE <= Z_MARGIN * (x[0] + ALIKE) else x
+    across = mirror.across(*(next(p for p in found if p.axis == axis) for axis in ("z", "x")))
     if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
         best = across
     return believed(best[1], best[0])
@@ -158,10 +162,14 @@ class Mirror:
         """
         now = list(planes)
         best = [(math.inf, math.inf, plane) for plane in planes]
+        nearest = None
         for step in range(_STEPS + 1):
-            mirrored = np.stack([plane.reflect(self._points) for plane in now])
-            face, nearest = self._surface.located(mirrored.reshape(-1, 3))
-            away = mirrored - nearest.reshape(mirrored.shape)
+            mirrored = _mirrored(now, self._points)
+            # What was nearest to a point is no farther from where that has moved than it is.
+            within = None if nearest is None else np.linalg.norm(mirrored - nearest, axis=2).ravel()
+            face, nearest = self._surface.located(mirrored.reshape(-1, 3), within)
+            nearest = nearest.reshape(mirrored.shape)
+            away = mirrored - nearest
             distance = np.linalg.norm(away, axis=2)
             # By Geman and McClure: what has no image must not pull the plane towards itself.
             near = 1.0 / (1.0 + (distance / _REACH) ** 2)
@@ -173,8 +181,21 @@ class Mirror:
             off = (distance > _ON_SURFACE)[..., None]
             normals = self._normals[face].reshape(mirrored.shape)
             direction = np.where(off, away / np.where(off, distance[..., None], 1.0), normals)
-            now = [self._stepped(*one, turn) for one in zip(now, direction, near, distance, strict=True)]
+            before, now = now, [self._stepped(*one, turn) for one in zip(now, direction, near, distance, strict=True)]
+            if all(map(_alike, before, now)):
+                break
         return [one[1:] for one in best]
+
+    def across(self, z: SymmetryPlane, x: SymmetryPlane) -> tuple[float, SymmetryPlane]:
+        """Of the planes across the axes z and x, each fitted in its offset, the one to be taken, with its asymmetry."""
+        far = [self.asymmetry(plane) for plane in (z, x)]
+        # No fit makes up for so much.
+        if far[1] > HOPELESS[0] * far[0]:
+            return self.fitted([z], turn=False)[0]
+        if far[0] > HOPELESS[1] * far[1]:
+            return self.fitted([x], turn=False)[0]
+        of_z, of_x = self.fitted([z, x], turn=False)
+        return of_z if of_z[0] + ALIKE <= Z_MARGIN * (of_x[0] + ALIKE) else of_x
 
     def _stepped(
         self, plane: SymmetryPlane, direction: np.ndarray, near: np.ndarray, distance: np.ndarray, turn: bool
@@ -198,9 +219,22 @@ class Mirror:
         """(P, N) squared distances of mirrored points to the surface."""
         if not planes:
             return np.zeros((0, len(points)))
-        mirrored = np.stack([plane.reflect(points) for plane in planes])
+        mirrored = _mirrored(planes, points)
         nearest = self._surface.nearest(mirrored.reshape(-1, 3)).reshape(mirrored.shape)
         return ((mirrored - nearest) ** 2).sum(axis=2)
+
+
+def _mirrored(planes: Sequence[SymmetryPlane], points: np.ndarray) -> np.ndarray:
+    """(P, N, 3) float64 mirror images of (N, 3) points in each plane."""
+    normals = np.array([plane.normal for plane in planes])
+    ahead = normals @ points.T - np.array([[plane.offset] for plane in planes])
+    return points - 2.0 * ahead[..., None] * normals[:, None]
+
+
+def _alike(one: SymmetryPlane, other: SymmetryPlane) -> bool:
+    """Whether a fit has come to rest."""
+    turned = np.abs(np.subtract(one.normal, other.normal)).max()
+    return bool(max(turned, abs(one.offset - other.offset)) < _SETTLED)
 
 
 def _root_mean(squared: np.ndarray) -> list[float]:

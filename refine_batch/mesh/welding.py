@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from refine_batch.mesh.mesh import Mesh
+from refine_batch.mesh.normals import across
 
 # Border vertices nearer than this, in shares of the largest extent, are one: seams that were rounded apart.
 TOLERANCE = 1e-5
@@ -63,17 +64,19 @@ def weld(mesh: Mesh, tolerance: float = TOLERANCE) -> tuple[Mesh, np.ndarray]:
 def _with_area(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     a, b, c = faces.T
     faces = faces[(a != b) & (b != c) & (c != a)]
-    a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
-    return faces[np.cross(b - a, c - a).any(axis=1)]
+    x, y, z = across(vertices, faces)
+    area = (x != 0) | (y != 0) | (z != 0)
+    return faces if area.all() else faces[area]
 
 
 def _near_borders(vertices: np.ndarray, faces: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray] | None:
     """(V,) the new number of each vertex, and of each new one the old one that it is; None where all stay."""
     if not len(faces):
         return None
-    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1).astype(np.int64)
-    key, count = np.unique(edges[:, 0] * len(vertices) + edges[:, 1], return_counts=True)
-    border = np.unique(np.stack(np.divmod(key[count == 1], len(vertices)), axis=1))
+    start, end = faces.T.ravel(), faces.T[[1, 2, 0]].ravel()
+    key = np.sort(np.minimum(start, end).astype(np.int64) * len(vertices) + np.maximum(start, end))
+    other = key[1:] != key[:-1]
+    border = np.unique(np.stack(np.divmod(key[np.r_[True, other] & np.r_[other, True]], len(vertices)), axis=1))
     if len(border) < 2:
         return None
     used = vertices[np.unique(faces)]
@@ -92,6 +95,14 @@ def _each_once(faces: np.ndarray) -> np.ndarray:
     """Without the faces that stand on the same three vertices as one before them."""
     if not len(faces):
         return faces
+    if faces.max() < 1 << 21:
+        # Three numbers as one: as a rule no two are alike, which sorting plain numbers soon shows.
+        a, b, c = faces.T.astype(np.int64)
+        low, high = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+        middle = a + b + c - low - high
+        key = np.sort((low << 42) | (middle << 21) | high)
+        if (key[1:] != key[:-1]).all():
+            return faces
     corners = np.sort(faces, axis=1).astype(np.int64)
     order = np.lexsort((np.arange(len(faces)), corners[:, 2], corners[:, 1], corners[:, 0]))
     ordered = corners[order]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -144,6 +144,58 @@ class Method(Protocol):
         self, batch: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
     ) -> list[MethodOutput | InstanceError]: ...
 
+
+MEGABYTE = 1e6
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a method takes, for batches to be made to suit it.
+
+    Parameters
+    ----------
+    instance_bytes
+        About what one instance with this coarse mesh takes of a device's memory.
+    cpu_batch
+        Instances that a CPU refines together: more than one where steps are so short that a batch saves what each costs
+        besides its arithmetic; else one at a time is as fast and takes the least memory.
+    """
+
+    instance_bytes: Callable[[Mesh, RefineConfig], float]
+    cpu_batch: int = 1
+
+
+M = TypeVar("M", bound=Callable)
+
+
+def costing(costs: Costs) -> Callable[[M], M]:
+    """Let a method say what it takes."""
+
+    def told(method: M) -> M:
+        setattr(method, _COSTS, costs)
+        return method
+
+    return told
+
+
+def costs_of(name: str) -> Costs | None:
+    """What a method says that it takes; None where it does not.
+
+    Raises
+    ------
+    UsageError
+        There is no such method.
+    """
+    return getattr(load_method(name), _COSTS, None)
+
+
+def usual_vertices(mesh: Mesh) -> float:
+    """The vertices that a mesh counts as: of a usual one there are two faces to each; where there are more, what is
+    kept per face outweighs."""
+    return max(len(mesh.vertices), len(mesh.faces) / 2)
+
+
+_COSTS = "costs"
 
 # Loaded by name on first use, so that a method's requirements are only needed by those who choose it.
 BUILT_IN = {

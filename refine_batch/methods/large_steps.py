@@ -31,9 +31,10 @@ from refine_batch.losses import (
 )
 from refine_batch.losses.image_symmetry import symmetry_directions
 from refine_batch.losses.laplacian import laplacian
+from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
-from refine_batch.methods.base import MethodOutput, PreparedInstance
+from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
@@ -46,6 +47,12 @@ DEFAULT_STEPS = 160
 HEARD = 1e-4
 
 
+def _instance_bytes(mesh: Mesh, config: RefineConfig) -> float:
+    views = 3 if config.large_steps.weights.image_symmetry else 1
+    return MEGABYTE + 2.1e3 * usual_vertices(mesh) + 50 * views * config.image_size**2
+
+
+@costing(Costs(_instance_bytes, cpu_batch=4))
 def large_steps(
     instances: Sequence[PreparedInstance], config: RefineConfig, device: torch.device
 ) -> list[MethodOutput | InstanceError]:

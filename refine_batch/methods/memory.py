@@ -1,8 +1,9 @@
 """What an instance takes of a device's memory, known before it is refined, so that a batch is made to fit.
 
-The costs were fitted to the peak resident memory of batches of 1, 3 and 5 on a CPU, rounded up; on CUDA they have not
-been measured, and a share of the memory is left for what they do not foresee (workspaces, fragments). Should a batch
-not fit all the same, it is halved.
+Each method says what it costs (`methods.base.Costs`). The built-in ones' costs were fitted to the peak resident memory
+of batches of 1, 3 and 5 on a CPU, rounded up; on CUDA they have not been measured (`benchmarks/gpu.py` does), and a
+share of the memory is left for what they do not foresee (workspaces, fragments). Should a batch not fit all the same,
+it is halved.
 """
 
 from __future__ import annotations
@@ -11,25 +12,16 @@ import torch
 
 from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
+from refine_batch.methods.base import costs_of
 
 # Of the memory that is free.
 SHARE = 0.7
-MEGABYTE = 1e6
 
 
 def instance_bytes(mesh: Mesh, config: RefineConfig) -> float | None:
-    """About what one instance with this coarse mesh takes, bytes; None for a method that is not built in."""
-    # Of a usual mesh there are two faces to a vertex; where there are more, what is kept per face outweighs.
-    vertices = max(len(mesh.vertices), len(mesh.faces) / 2)
-    pixels = config.image_size**2
-    if config.method == "refine":
-        views = 1 + 4 * config.paper.symmetry_views
-        # With the first layer's patches, which a GPU makes: 147 numbers to a pixel of a quarter as many.
-        return 12 * MEGABYTE + 25e3 * vertices + (650 + 60 * views) * pixels
-    if config.method == "large-steps":
-        views = 3 if config.large_steps.weights.image_symmetry else 1
-        return MEGABYTE + 2.1e3 * vertices + 50 * views * pixels
-    return None
+    """About what one instance with this coarse mesh takes, bytes; None for a method that does not say."""
+    costs = costs_of(config.method)
+    return None if costs is None else costs.instance_bytes(mesh, config)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -42,7 +34,7 @@ def batch_that_fits(meshes: list[Mesh], config: RefineConfig, device: torch.devi
     """How many of the first of `meshes` (smallest first) go into one batch: at least 1, at most `limit`.
 
     A batch is padded to its largest mesh, so that each of its instances costs what that one does. On a CPU, whose
-    memory is not reserved for one process, and for methods that are not built in, the limit alone counts.
+    memory is not reserved for one process, and for methods that do not say what they cost, the limit alone counts.
     """
     most = min(limit, len(meshes))
     if device.type != "cuda" or most <= 1 or instance_bytes(meshes[0], config) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,7 +14,7 @@ from refine_batch.cameras.camera import Camera, stack_cameras
 from refine_batch.cameras.matrices import matrices_of
 from refine_batch.config import RefineConfig
 from refine_batch.errors import InstanceError
-from refine_batch.figures.compare import Comparison, compare
+from refine_batch.figures.compare import Comparison, Pool, compare
 from refine_batch.figures.iou_2d import mask_iou
 from refine_batch.instance import CameraSource, Figures, RefinedInstance
 from refine_batch.mesh import Mesh
@@ -30,43 +29,54 @@ from refine_batch.seeding import instance_seed
 
 
 def conclude(optimised: Optimised, config: RefineConfig, device: torch.device | str = "cpu") -> RefinedInstance:
-    """Measure what was found, judge it, and bring it back to the instance's own coordinates.
+    """Judge what was found, bring it back to the instance's own coordinates, and measure it.
 
     Figures before and after are of the coarse and the returned mesh, both at the camera that is returned.
     """
-    [result] = conclude_all([optimised], config, device)
+    [result] = measured([returned(optimised, config)], [optimised.prepared], config, device)
     return result
 
 
-def conclude_all(
-    batch: Sequence[Optimised],
+def returned(optimised: Optimised, config: RefineConfig) -> RefinedInstance:
+    """What comes back of an instance, with the figures that its own pictures give: the host's part."""
+    return _settled(optimised, config).result()
+
+
+def measured(
+    results: Sequence[RefinedInstance],
+    prepared: Sequence[Prepared],
     config: RefineConfig,
     device: torch.device | str = "cpu",
-    pool: Executor | None = None,
+    pool: Pool | None = None,
 ) -> list[RefinedInstance]:
-    """The same of many instances, whose figures are worked out on the device together.
+    """What came `returned`, with the figures that need a ground truth: of all together, on the device.
 
     Parameters
     ----------
     pool
         Works out the earth mover's distances, which are a CPU's work on every device; None: the caller's thread does.
     """
-    settled = [_settled(one, config) for one in batch]
-    comparisons = [
-        Comparison(
-            one.ruler.prepared.ground_truth,
-            one.measured,
-            instance_seed(config.seed, one.ruler.prepared.instance_id, "figures"),
-        )
-        for one in settled
-    ]
+    comparisons = []
+    for result, one in zip(results, prepared, strict=True):
+        meshes = [one.working.source]
+        if result.status == "refined" and result.mesh is not None:
+            meshes.append(result.mesh)
+        seed = instance_seed(config.seed, one.instance_id, "figures")
+        comparisons.append(Comparison(one.ground_truth, meshes, seed))
     found = compare(comparisons, config.figures, samples=config.figure_samples, device=device, pool=pool)
-    return [one.result(figures) for one, figures in zip(settled, found, strict=True)]
+    return [
+        replace(result, before=_seen_too(of[0], result.before), after=_seen_too(of[-1], result.after))
+        for result, of in zip(results, found, strict=True)
+    ]
+
+
+def _seen_too(figures: Figures, in_views: Figures) -> Figures:
+    return replace(figures, iou_2d=in_views.iou_2d, iou_2d_views=in_views.iou_2d_views)
 
 
 @dataclass(frozen=True, eq=False)
 class _Settled:
-    """What comes back of an instance, its figures not measured yet.
+    """What comes back of an instance, not yet held against its pictures.
 
     Attributes
     ----------
@@ -82,19 +92,14 @@ class _Settled:
     reason: str | None = None
     rest: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def measured(self) -> list[Mesh]:
-        """The coarse mesh, and the returned one where that is another."""
-        source = self.ruler.prepared.working.source
-        return [source] if self.mesh is source else [source, self.mesh]
-
-    def result(self, figures: Sequence[Figures]) -> RefinedInstance:
-        """With the figures of the `measured` meshes, which lack what the instance's own views say."""
-        ruler = self.ruler
-        known = [ruler.seen_in_views(f, mesh, self.cameras) for f, mesh in zip(figures, self.measured, strict=True)]
-        prepared = ruler.prepared
-        given = ruler.iou_2d(prepared.working.source, prepared.subject.camera)
-        row = _returned(ruler, self.mesh, self.cameras[0], known[0], known[-1], given, reason=self.reason)
+    def result(self) -> RefinedInstance:
+        """With the figures of the instance's own views."""
+        ruler, prepared = self.ruler, self.ruler.prepared
+        source = prepared.working.source
+        before = ruler.in_views(source, self.cameras)
+        after = before if self.mesh is source else ruler.in_views(self.mesh, self.cameras)
+        given = ruler.iou_2d(source, prepared.subject.camera)
+        row = _returned(ruler, self.mesh, self.cameras[0], before, after, given, reason=self.reason)
         return replace(row, **self.rest)
 
 
@@ -181,10 +186,10 @@ class Ruler:
         # The guard and the figures ask of the same few shapes and cameras again and again.
         self._known: dict[tuple[bytes, Camera, int], float] = {}
 
-    def seen_in_views(self, figures: Figures, mesh: Mesh, cameras: Sequence[Camera]) -> Figures:
-        """A mesh's figures with those of the instance's own views, each seen by its camera about the working mesh."""
+    def in_views(self, mesh: Mesh, cameras: Sequence[Camera]) -> Figures:
+        """A mesh's figures in the instance's own views, each seen by its camera about the working mesh."""
         ious = [self._covered(mesh, camera, number) for number, camera in enumerate(cameras)]
-        return replace(figures, iou_2d=ious[0], iou_2d_views=float(np.mean(ious)) if len(ious) > 1 else None)
+        return Figures(iou_2d=ious[0], iou_2d_views=float(np.mean(ious)) if len(ious) > 1 else None)
 
     def iou_2d(self, mesh: Mesh, camera: Camera) -> float:
         """Of hard silhouette and mask, where anything is known."""

@@ -104,7 +104,7 @@ def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
         moved = zoom(seen[::step, ::step].astype(np.float32), size, order=0)
         shared = float(np.max(correlate(there, moved, method="fft")))
         either = float(moved.sum()) + float(there.sum()) - shared
-        best = max(best, shared / max(either, 1.0))
+        best = max(best, shared / either)
     return best
 
 

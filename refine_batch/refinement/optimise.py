@@ -14,8 +14,8 @@ import torch
 
 from refine_batch.cameras.moving import MOVED
 from refine_batch.config import RefineConfig
-from refine_batch.errors import ErrorKind, InstanceError, UsageError
-from refine_batch.methods.base import MethodOutput, load_method
+from refine_batch.errors import ErrorKind, InstanceError, UsageError, as_fault, out_of_memory
+from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
 from refine_batch.refinement.hint_checks import fit_for_use
@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Instances per device batch on a GPU, where that many fit.
 GPU_BATCH = 64
-# On a CPU, of methods whose steps are so short that a batch saves what each costs besides its arithmetic; of others one
-# at a time is as fast and takes the least memory.
-CPU_BATCH = {"large-steps": 4}
 # One standard deviation of an estimated camera, as it was found on synthetic objects: radians, radians, log distance.
 ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
 
@@ -103,7 +100,8 @@ def groups(
     batch_size
         At most; by default what suits the device and the method.
     """
-    size = batch_size or (GPU_BATCH if device.type == "cuda" else CPU_BATCH.get(config.method, 1))
+    costs = costs_of(config.method)
+    size = batch_size or (GPU_BATCH if device.type == "cuda" else 1 if costs is None else costs.cpu_batch)
     order = sorted(range(len(prepared)), key=lambda i: (len(prepared[i].subject.mesh.vertices), i))
     while order:
         count = batch_that_fits([prepared[i].subject.mesh for i in order[:size]], config, device, size)
@@ -133,7 +131,7 @@ def halved(work: Callable[[list], Sequence], batch: list, device: torch.device) 
         else:
             if len(batch) == 1:
                 logger.exception("instance %r could not be refined", batch[0].instance_id)
-            fault = unexpected(error)
+            fault = as_fault(error)
     if len(batch) == 1:
         return [fault]
     # What failed is let go of before anything is tried again, what stands in cycles too.
@@ -148,19 +146,6 @@ def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.dev
     """`work` on one instance, its fault in the answer's place."""
     [found] = halved(lambda some: [work(one) for one in some], [prepared], device)
     return found
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory was all that was missing."""
-    # Of the CPU's memory torch says so in a plain RuntimeError.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def unexpected(error: Exception) -> InstanceError:
-    """What nobody foresaw, as an instance's fault."""
-    if out_of_memory(error):
-        return InstanceError(ErrorKind.OUT_OF_MEMORY, f"out of memory: {error}".rstrip(": "))
-    return InstanceError(ErrorKind.INTERNAL, f"{type(error).__name__}: {error}")
 
 
 def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
@@ -190,9 +175,9 @@ def _checked(
         shape, finite = output.vertices.shape, bool(np.isfinite(output.vertices).all())
         cameras = len(prepared.subject.views) if output.cameras is None else len(output.cameras)
     except Exception as error:  # A method of the user's own may return anything.
-        return unexpected(error)
+        return as_fault(error)
     if shape != prepared.subject.mesh.vertices.shape or not finite:
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
     if cameras != len(prepared.subject.views):
-        return unexpected(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
+        return as_fault(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
     return Optimised(prepared, output, verdict or Verdict())

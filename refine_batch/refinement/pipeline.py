@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from refine_batch.config import RefineConfig
 from refine_batch.devices.choice import choose_device
-from refine_batch.errors import InstanceError, UsageError
+from refine_batch.errors import InstanceError, UsageError, as_fault
+from refine_batch.figures.compare import Pool
 from refine_batch.instance import Instance, RefinedInstance
 from refine_batch.methods import load_method
-from refine_batch.refinement.conclude import conclude, conclude_all, failed
-from refine_batch.refinement.optimise import Optimised, groups, optimise, unexpected
+from refine_batch.refinement.conclude import failed, measured, returned
+from refine_batch.refinement.optimise import Optimised, groups, optimise
 from refine_batch.refinement.prepare import Prepared, prepare
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def prepared_or_error(instance: Instance, config: RefineConfig) -> Prepared | In
         return error
     except Exception as error:
         logger.exception("instance %r could not be prepared", instance.instance_id)
-        return unexpected(error)
+        return as_fault(error)
 
 
 def concluded_all(
@@ -100,28 +101,56 @@ def concluded_all(
     outcomes: Sequence[Optimised | InstanceError],
     config: RefineConfig,
     device: torch.device | str = "cpu",
-    pool: Executor | None = None,
 ) -> list[RefinedInstance]:
-    """`conclude_all`, faults in the outcomes' places: where one spoils the batch, each is concluded by itself."""
-    fine = [outcome for outcome in outcomes if isinstance(outcome, Optimised)]
-    try:
-        done = iter(conclude_all(fine, config, device, pool))
-    except Exception:
-        done = iter([concluded(outcome.prepared.instance_id, outcome, config, device) for outcome in fine])
-    return [
-        failed(name, outcome) if isinstance(outcome, InstanceError) else next(done)
-        for name, outcome in zip(ids, outcomes, strict=True)
-    ]
+    """What comes back of each instance, all figures measured; faults in the outcomes' places."""
+    results = [returned_or_failed(name, outcome, config) for name, outcome in zip(ids, outcomes, strict=True)]
+    return measured_all(results, [_prepared(outcome) for outcome in outcomes], config, device)
 
 
-def concluded(
-    instance_id: str, outcome: Optimised | InstanceError, config: RefineConfig, device: torch.device | str = "cpu"
-) -> RefinedInstance:
-    """`conclude`, its fault in the outcome's place."""
+def returned_or_failed(instance_id: str, outcome: Optimised | InstanceError, config: RefineConfig) -> RefinedInstance:
+    """`returned`, its fault in the outcome's place."""
     if isinstance(outcome, InstanceError):
         return failed(instance_id, outcome)
+    return _or_failed(instance_id, lambda: returned(outcome, config))
+
+
+def measured_all(
+    results: Sequence[RefinedInstance],
+    prepared: Sequence[Prepared | None],
+    config: RefineConfig,
+    device: torch.device | str = "cpu",
+    pool: Pool | None = None,
+) -> list[RefinedInstance]:
+    """`measured`, faults in the outcomes' places: where one spoils the batch, each is measured by itself."""
+    fine = [(r, p) for r, p in zip(results, prepared, strict=True) if r.status != "failed" and p is not None]
+
     try:
-        return conclude(outcome, config, device)
+        done = iter(_measured(fine, config, device, pool))
+    except Exception:
+        done = iter([_or_failed(one[0].instance_id, partial(_alone, one, config, device)) for one in fine])
+    return [r if r.status == "failed" or p is None else next(done) for r, p in zip(results, prepared, strict=True)]
+
+
+def _measured(
+    some: Sequence[tuple[RefinedInstance, Prepared]],
+    config: RefineConfig,
+    device: torch.device | str,
+    pool: Pool | None = None,
+) -> list[RefinedInstance]:
+    return measured([result for result, _ in some], [prepared for _, prepared in some], config, device, pool)
+
+
+def _alone(one: tuple[RefinedInstance, Prepared], config: RefineConfig, device: torch.device | str) -> RefinedInstance:
+    return _measured([one], config, device)[0]
+
+
+def _prepared(outcome: Optimised | InstanceError) -> Prepared | None:
+    return outcome.prepared if isinstance(outcome, Optimised) else None
+
+
+def _or_failed(instance_id: str, work: Callable[[], RefinedInstance]) -> RefinedInstance:
+    try:
+        return work()
     except Exception as error:
-        logger.exception("the figures of instance %r could not be measured", instance_id)
-        return failed(instance_id, unexpected(error))
+        logger.exception("instance %r could not be concluded", instance_id)
+        return failed(instance_id, as_fault(error))

@@ -106,10 +106,12 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
         agrees = near < ALREADY_GOOD and silhouette_iou(prepared.subject) >= ALIKE
         verdicts.append(Verdict(_agrees(near), settled=True, looseness=BORNE_OUT) if agrees else None)
     open_ = [i for i, verdict in enumerate(verdicts) if verdict is None]
-    fitted = fit_cameras([batch[i].subject for i in open_], config, device) if open_ else []
-    for i, outcome in zip(open_, fitted, strict=True):
-        cameras = outcome.cameras if isinstance(outcome, MethodOutput) else None
-        found = _judged(batch[i], cameras)
+    # An exact camera has nothing to explain.
+    free = [i for i in open_ if any(any(view.spread) for view in batch[i].subject.views)]
+    fitted = dict(zip(free, fit_cameras([batch[i].subject for i in free], config, device), strict=True)) if free else {}
+    for i in open_:
+        outcome = fitted.get(i)
+        found = _judged(batch[i], outcome.cameras if isinstance(outcome, MethodOutput) else None)
         held = held_share(batch[i].subject.mesh) if config.method == "refine" else 1.0
         if isinstance(found, Verdict) and found.reason is None and held < UNEVEN:
             found = Verdict(_uneven(held))

@@ -14,6 +14,7 @@ from refine_batch.dataset.hashing import hash_high, hash_text
 from refine_batch.io.storage import Storage
 from refine_batch.results.index import NO_TIME, IdSet, ScannedParts, scan
 from refine_batch.results.schema import STATUSES
+from refine_batch.results.touched import TOUCHED, recall, remember
 from refine_batch.results.transient import wants_retry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -67,7 +68,7 @@ class CommittedIndex:
     to A, the last change is work too.
     """
 
-    def __init__(self, scanned: ScannedParts):
+    def __init__(self, scanned: ScannedParts, touched: np.ndarray | None = None):
         # Where nothing is superseded, as after a compaction, nothing has to be copied.
         whole = bool(scanned.newest.all())
         self._ids = IdSet(scanned.ids if whole else scanned.ids[scanned.newest])
@@ -79,13 +80,20 @@ class CommittedIndex:
         self._failed = scanned.status[order] == STATUSES.index("failed")
         self._runs = scanned.transient_runs[order]
         self._seen = np.zeros(len(order), bool)
+        # Hashes of the fingerprints that rows have since their files were touched; empty where there are none.
+        self._now = np.empty(0, np.uint64)
+        if touched is not None:
+            at = self._ids.find(touched[["high", "low"]])
+            held = (at >= 0) & (self._fingerprints[at] == touched["result"]) if len(order) else np.zeros(len(at), bool)
+            self._note(at[held], touched["now"][held])
+        self._noted = False
         latest = int(scanned.at.max()) if len(scanned.at) else NO_TIME
         self._newest = None if latest == NO_TIME else _EPOCH + timedelta(microseconds=latest)
 
     @classmethod
     def load(cls, storage: Storage) -> CommittedIndex:
         """Read the key columns of an output's parts; empty where there is no output yet."""
-        return cls(scan(storage))
+        return cls(scan(storage), recall(storage))
 
     def __len__(self) -> int:
         """Instances with a row."""
@@ -101,6 +109,8 @@ class CommittedIndex:
         same = self._fingerprints[at] == hash_high(marks)
         alike = self._apart[at] == hash_high(apart_from_files(marks))
         same |= alike & unseen(marks)
+        if len(self._now):
+            same |= self._now[at] == hash_high(marks)
 
         def spread(values: np.ndarray) -> np.ndarray:
             column = np.zeros(len(found), values.dtype)
@@ -114,6 +124,29 @@ class CommittedIndex:
             runs=spread(self._runs[at]),
             contents=spread(self._contents[at]),
         )
+
+    def touched(self, ids: pa.Array | Sequence[str], fingerprints: pa.Array | Sequence[str]) -> None:
+        """Note that rows with these fingerprints are of the same work as the newest ones here, as their bytes told."""
+        found = self._ids.find(hash_text(_text(ids)))
+        self._note(found[found >= 0], hash_high(_text(fingerprints))[found >= 0])
+
+    def _note(self, at: np.ndarray, now: np.ndarray) -> None:
+        if len(at):
+            self._now = self._now if len(self._now) else np.zeros(len(self), np.uint64)
+            self._now[at] = now
+            self._noted = True
+
+    def keep(self, storage: Storage) -> None:
+        """Have later indices of this output know what `touched` was told. Raises StorageError."""
+        if not self._noted:
+            return
+        noted = np.zeros(np.count_nonzero(self._now), TOUCHED)
+        at = np.flatnonzero(self._now)
+        ids = self._ids.at(at)
+        noted["high"], noted["low"] = ids["high"], ids["low"]
+        noted["result"], noted["now"] = self._fingerprints[at], self._now[at]
+        remember(storage, noted)
+        self._noted = False
 
     def not_in_manifest(self) -> int:
         """Instances of the output that no call of `look` has named."""

@@ -65,9 +65,12 @@ class Increment:
         known = self.index.look(rows.column("instance_id"), marks)
         touched = np.flatnonzero(known.touched)
         if len(touched) and not self.force:
+            unchanged = touched[contents(rows.take(pa.array(touched))) == known.contents[touched]]
             same = known.same.copy()
-            same[touched] = contents(rows.take(pa.array(touched))) == known.contents[touched]
+            same[unchanged] = True
             known = replace(known, same=same)
+            chosen = pa.array(unchanged)
+            self.index.touched(rows.column("instance_id").take(chosen), marks.take(chosen))
         missing = known.missing(
             transient_attempts=self.transient_attempts, retry_failed=self.retry_failed, force=self.force
         )

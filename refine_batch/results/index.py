@@ -165,6 +165,12 @@ class IdSet:
     def __len__(self) -> int:
         return len(self._high)
 
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """(N,) of HASH: the ids at these positions of the set's order."""
+        found = np.empty(len(positions), HASH)
+        found["high"], found["low"] = self._high[positions], self._low[positions]
+        return found
+
     def find(self, ids: np.ndarray) -> np.ndarray:
         """(N,) position of each id in the set's order, -1 where it is not in it."""
         found = np.full(len(ids), -1, np.int64)

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from camera_writers import to_opengl
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from refine_batch.cameras.camera import Camera, cameras_from_parameters, parameters_of, project
-from refine_batch.cameras.conversions import from_camera, to_opengl
+from refine_batch.cameras.conversions import from_camera
 from refine_batch.cameras.matrices import (
     about_z,
     camera_from_matrices,

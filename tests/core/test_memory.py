@@ -16,7 +16,8 @@ from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.methods import load_method, memory
-from refine_batch.methods.memory import MEGABYTE, SHARE, batch_that_fits, instance_bytes
+from refine_batch.methods.base import MEGABYTE, Costs, costing
+from refine_batch.methods.memory import SHARE, batch_that_fits, instance_bytes
 from refine_batch.refinement import optimise
 from refine_batch.render import hard_silhouettes
 
@@ -98,8 +99,23 @@ def test_there_is_always_one_and_never_more_than_the_limit(free):
 
 def test_elsewhere_only_the_limit_counts(free):
     assert batch_that_fits([mesh(10**5)] * 9, REFINE, CPU, 8) == 8
-    assert batch_that_fits([mesh(10**5)] * 9, RefineConfig(method="mine:refine"), CUDA, 8) == 8
+    assert batch_that_fits([mesh(10**5)] * 9, RefineConfig(method="stub_methods:swell"), CUDA, 8) == 8
     assert free.asked == 0
+
+
+def test_a_method_of_the_user_s_own_may_say_what_it_takes(free, monkeypatch):
+    @costing(Costs(lambda mesh, config: 1e3 * len(mesh.vertices) * config.image_size, cpu_batch=3))
+    def thrifty(batch, config, device):
+        return []
+
+    monkeypatch.setattr("stub_methods.thrifty", thrifty, raising=False)
+    config = RefineConfig(method="stub_methods:thrifty", image_size=100)
+    assert instance_bytes(mesh(50), config) == 5 * MEGABYTE
+    free.megabytes = 21 / SHARE
+    assert batch_that_fits([mesh(50)] * 9, config, CUDA, 64) == 4
+    prepared = [SimpleNamespace(subject=SimpleNamespace(mesh=mesh(50))) for _ in range(5)]
+    assert list(optimise.groups(prepared, config, CPU)) == [[0, 1, 2], [3, 4]]
+    assert instance_bytes(mesh(50), RefineConfig(method="stub_methods:swell")) is None
 
 
 @pytest.mark.parametrize(("method", "expected"), [("large-steps", [4, 2]), ("refine", [1] * 6)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, Instance
 from refine_batch.mesh import Mesh
+from refine_batch.refinement import plausibility
 from refine_batch.refinement.pipeline import refine
 from refine_batch.refinement.plausibility import Verdict, held_share, judge, outlines_apart, silhouette_iou
 from refine_batch.refinement.prepare import Prepared, prepare
@@ -110,6 +111,28 @@ def test_a_batch_is_judged_one_by_one():
     batch = [seen(CHAIR), seen(Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)), seen(CHAIR)]
     found = judge(batch, CONFIG, torch.device("cpu"))
     assert [one.reason is None for one in found] == [False, True, False]
+
+
+def test_no_camera_is_fitted_that_is_exact(monkeypatch):
+    fitted: list[str] = []
+    fit = plausibility.fit_cameras
+
+    def noting(subjects, config, device):
+        fitted.extend(subject.instance_id for subject in subjects)
+        return fit(subjects, config, device)
+
+    monkeypatch.setattr(plausibility, "fit_cameras", noting)
+    wider = Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)
+    names = {"exact": CameraError(), "free": CameraError(5.0, 0.1), "exact too": CameraError()}
+    batch = [replace(seen(wider, camera_error=error), instance_id=name) for name, error in names.items()]
+    batch = [replace(one, subject=replace(one.subject, instance_id=one.instance_id)) for one in batch]
+    found = judge(batch, CONFIG, torch.device("cpu"))
+    assert fitted == ["free"]
+    assert [one.reason for one in found] == [None] * 3
+    assert asdict(found[0]) == asdict(found[2])
+    [alone] = judge(batch[:1], CONFIG, torch.device("cpu"))
+    assert asdict(alone) == asdict(found[0])
+    assert fitted == ["free"]
 
 
 def test_a_mask_of_which_a_part_is_hidden_pulls_nothing_in():

@@ -37,3 +37,14 @@ def test_the_surfaces_own_points_are_nearest_to_themselves():
 def test_no_points():
     face, share = Surface(box()).closest(np.zeros((0, 3)))
     assert (len(face), share.shape) == (0, (0, 3))
+
+
+def test_what_is_known_of_the_distance_changes_nothing():
+    points = np.random.default_rng(1).uniform(-2.0, 2.0, (200, 3))
+    surface = Surface(torus())
+    face, nearest = surface.located(points)
+    distance = np.linalg.norm(points - nearest, axis=1)
+    for within in (distance, 3.0 * distance):
+        again, same = surface.located(points, within)
+        np.testing.assert_array_equal(again, face)
+        np.testing.assert_array_equal(same, nearest)

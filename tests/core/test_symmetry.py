@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 from shapes import box, icosphere, jittered, joined, unit
 
 from refine_batch.mesh import Mesh
-from refine_batch.mesh.plane import SymmetryPlane
-from refine_batch.mesh.symmetry import HALF_BELIEVED, asymmetry, find_plane, trust_of
+from refine_batch.mesh.plane import AXES, SymmetryPlane
+from refine_batch.mesh.symmetry import HALF_BELIEVED, HOPELESS, Mirror, asymmetry, find_plane, trust_of
 
 X, Y, Z = (SymmetryPlane(tuple(row)) for row in np.eye(3).tolist())
 OBLIQUE = SymmetryPlane((2 / 3, -1 / 3, 2 / 3), 0.3)
@@ -150,3 +150,17 @@ def test_asymmetry_of_a_shifted_sphere():
     between = np.array([1.0, 0.0, 0.3])
     length = float(np.linalg.norm(between))
     assert asymmetry(far, SymmetryPlane(tuple((between / length).tolist()), length / 2)) < 1e-3
+
+
+def test_an_axis_plane_that_is_hopeless_is_dropped_and_the_other_one_still_fitted():
+    # Its own mirror image across z, about a plane beside the middle of its box; across x a wedge.
+    points = icosphere(2).vertices.astype(np.float64)
+    points[:, 0] += 0.5 * (points[:, 0] + 1.0) ** 2 * np.abs(points[:, 1])
+    mesh = Mesh(points / np.ptp(points, axis=0).max(), icosphere(2).faces)
+    z, x = SymmetryPlane(AXES["z"], 0.02), SymmetryPlane(AXES["x"], 0.02)
+    mirror = Mirror(mesh)
+    assert mirror.asymmetry(x) > HOPELESS[0] * mirror.asymmetry(z)
+    far, plane = mirror.across(z, x)
+    assert plane.axis == "z"
+    assert abs(plane.offset) < 1e-3
+    assert far < mirror.asymmetry(z)

@@ -88,16 +88,8 @@ class Trial:
         command = [sys.executable, str(ROOT / "jobs" / "refine.py"), self.source, self.output.uri]
         for name in ("method", "seed", "steps", "image_size", "figure_samples"):
             command += [f"--{name.replace('_', '-')}", str(getattr(self.config, name))]
-        command += [
-            "--set",
-            "guard=false",
-            "--set",
-            "camera_error=0",
-            "--address",
-            self.address or "local",
-            "--progress-interval",
-            "0.5",
-        ]
+        command += ["--set", "guard=false", "--set", "camera_error=0", "--progress-interval", "0.5"]
+        command += ["--address", self.address or "local"]
         command += ["--actors", "2", "--batch-size", str(BATCH), *options]
         if self.output.s3_endpoint and "--s3-endpoint" not in options:
             command += ["--s3-endpoint", self.output.s3_endpoint]

@@ -5,6 +5,9 @@ from ray.core.generated.common_pb2 import ActorDiedErrorContext, NodeDeathInfo
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.storage import StorageError
 from refine_batch.job.faults import fault_of
+from refine_batch.job.outcomes import failed
+
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: 8 bytes"
 
 
 def raised(cause):
@@ -35,6 +38,7 @@ def died(**context):
         (rx.ActorUnavailableError("…", None), ErrorKind.PROCESS_DIED, True),
         (raised(StorageError("503")), ErrorKind.STORAGE, False),
         (raised(MemoryError()), ErrorKind.OUT_OF_MEMORY, False),
+        (raised(RuntimeError(NO_MEMORY)), ErrorKind.OUT_OF_MEMORY, False),
         (raised(ValueError("odd")), ErrorKind.INTERNAL, False),
         (raised(InstanceError(ErrorKind.DIVERGED, "NaN")), ErrorKind.DIVERGED, False),
     ],
@@ -53,3 +57,15 @@ def test_messages_are_one_line_without_credentials():
     assert "geheim" not in fault.message
     assert "abcdef" not in fault.message
     assert "\n" not in fault_of(died(error_message="a\nb")).message
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as a device's is."""
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), OutOfMemoryError("no room"), RuntimeError(NO_MEMORY)])
+def test_whoever_runs_out_of_memory_says_so(error):
+    """Beside the device as on it: torch says it of the CPU's memory in a plain RuntimeError."""
+    outcome = failed("a", error)
+    assert outcome.error_kind == ErrorKind.OUT_OF_MEMORY
+    assert outcome.error_message == f"out of memory: {error}"

@@ -10,10 +10,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_dataset import result_rows, write_manifest
 
 from refine_batch.config import RefineConfig
@@ -137,10 +139,10 @@ def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(t
 
     monkeypatch.setattr(host_work, "load", short_of_memory("load", host_work.load))
     monkeypatch.setattr(pipeline, "prepare", short_of_memory("prepare", pipeline.prepare))
-    measured = pipeline.conclude
-    conclude = short_of_memory("conclude", lambda name, *others: measured(*others))
+    returned = pipeline.returned
+    conclude = short_of_memory("conclude", lambda name, *others: returned(*others))
     monkeypatch.setattr(
-        pipeline, "conclude", lambda optimised, *others: conclude(optimised.prepared.instance_id, optimised, *others)
+        pipeline, "returned", lambda optimised, *others: conclude(optimised.prepared.instance_id, optimised, *others)
     )
     names = [f"{stage}-{when}" for stage in ("load", "prepare", "conclude") for when in ("once", "always")]
     [batch] = batches(tmp_path, [*names, "well"], 7)
@@ -148,6 +150,52 @@ def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(t
     failed = {failure.instance_id: failure.error_kind for failure in report.failures}
     assert failed == {name: "out_of_memory" for name in names if name.endswith("always")}
     assert {tried[f"{name.partition('-')[0]} {name}"] for name in names} == {2}
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_a_row_whose_figures_cannot_be_measured_fails_alone(tmp_path, monkeypatch, where):
+    """A batch is measured together: by the crew where the method ran on a CPU, else by the actor on the device."""
+    from refine_batch.job import stages
+    from refine_batch.refinement import conclude
+
+    asked: list[tuple[str, int, bool]] = []
+    compare = conclude.compare
+
+    def hostile(comparisons, which, *, samples, device, pool=None):
+        asked.append((str(device), len(comparisons), pool is not None))
+        if any(comparison.meshes[0].vertices[0, 0] > 1 for comparison in comparisons):
+            raise ValueError("no figure")
+        return compare(comparisons, which, samples=samples, device="cpu", pool=pool)
+
+    monkeypatch.setattr(conclude, "compare", hostile)
+    [batch] = batches(tmp_path, ["good-1", "raise-x", "bad", "good-2"], 4)
+    refiner = refiner_of(tmp_path, "stub_methods:swell")
+    last = refiner.begin()._stages[-1]
+    assert isinstance(last, stages.Conclude)
+    last._device = torch.device(where)
+
+    def spoil(passing):
+        optimise(passing)
+        working = passing.made[2].prepared.working
+        source = replace(working.source, vertices=working.source.vertices + np.float32(2))
+        passing.made[2] = replace(
+            passing.made[2], prepared=replace(passing.made[2].prepared, working=replace(working, source=source))
+        )
+
+    optimise = refiner._stages._stages[1]
+    refiner._stages._stages = (refiner._stages._stages[0], spoil, last)
+    report = refiner.work(batch)
+    refiner.close()
+    assert {f.instance_id: f.error_kind for f in report.failures} == {"raise-x": "internal", "bad": "internal"}
+    assert report.counts["refined"] == 2
+    rows = {row["instance_id"]: row for row in result_rows(tmp_path / "out")}
+    assert "no figure" in rows["bad"]["error_message"]
+    assert rows["good-1"]["iou_2d_after"] > 0
+    # Together first; then one by one, where that failed.
+    assert max(count for _, count, _ in asked) > 1
+    assert {device for device, _, _ in asked} == {where}
+    # Earth mover's distances are the crew's.
+    assert any(pooled for _, _, pooled in asked) == (where == "cuda")
 
 
 def test_large_instances_are_not_loaded_far_ahead():
@@ -158,6 +206,16 @@ def test_large_instances_are_not_loaded_far_ahead():
     mesh = Mesh(np.zeros((5, 3), np.float32), np.zeros((0, 3), np.int32))
     ahead.learn(Instance("i", mesh, np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), bool)))
     assert not ahead.has_room([None])
+
+
+def test_what_the_crew_begins_is_worked_out_while_others_wait_for_it():
+    crew = Crew(1, threads=2)
+    both = threading.Barrier(2)
+    try:
+        begun = crew.pool.map(lambda a, b: (both.wait(60), a + b)[1], [1, 2], [10, 20])
+        assert list(begun) == [11, 22]
+    finally:
+        crew.close()
 
 
 def _die(thing):

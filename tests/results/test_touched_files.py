@@ -16,6 +16,7 @@ from refine_batch.dataset.content import content_of, contents, digest_of
 from refine_batch.dataset.fingerprint import fingerprints
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.stamps import AWAY, InputStamper
+from refine_batch.results import touched as touched_module
 from refine_batch.results.committed import CommittedIndex
 from refine_batch.results.increment import Increment, Work
 
@@ -168,6 +169,102 @@ def test_files_are_read_only_where_their_stamps_changed(storage, tmp_path, local
     touch(tmp_path / "further.png")
     work_of(storage, [local_row, other], InputStamper())
     assert sorted(map(os.path.basename, read)) == sorted(FILES)
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Names of the files whose bytes are asked for."""
+    names = []
+    digest = content_module._digest
+    monkeypatch.setattr(content_module, "_digest", lambda path: names.append(os.path.basename(path)) or digest(path))
+    return names
+
+
+def plan_and_keep(storage, *rows, **options):
+    """(missing, what is remembered) of a plan that a run makes and brings to its end."""
+    index = CommittedIndex.load(storage)
+    work = Increment(index, "c", InputStamper(), transient_attempts=3, **options).of(batch_of(*rows))
+    index.keep(storage)
+    return work.missing.tolist()
+
+
+def test_what_the_bytes_of_touched_files_told_is_remembered(storage, tmp_path, local_row, read):
+    other = replace(local_row, instance_id="b", views_uri=None)
+    marks = work_of(storage, [local_row, other], InputStamper()).fingerprints.to_pylist()
+    put(storage, [result("a", fingerprint=marks[0], content=content_known(local_row)), result("b", 1)])
+    touch(tmp_path / "m.obj")
+    assert plan_and_keep(storage, local_row) == [False]
+    assert sorted(read) == sorted(FILES)
+    for _ in range(2):
+        read.clear()
+        assert plan_and_keep(storage, local_row) == [False]
+        assert read == []
+    assert work_of(storage, [local_row], InputStamper(), force=True).missing.tolist() == [True]
+    assert work_of(storage, [local_row], InputStamper(), config="another").missing.tolist() == [True]
+    assert work_of(storage, [replace(local_row, fov=20.0)], InputStamper()).missing.tolist() == [True]
+    touch(tmp_path / "i.png")  # and once more: what is remembered follows
+    assert plan_and_keep(storage, local_row) == [False]
+    read.clear()
+    assert plan_and_keep(storage, local_row) == [False]
+    assert read == []
+    (tmp_path / "m.obj").write_text("changed")
+    assert plan_and_keep(storage, local_row) == [True]
+    assert read, "of new stamps the bytes are read"
+
+
+def test_what_is_remembered_is_of_one_result(storage, tmp_path, local_row, read):
+    mark = work_of(storage, [local_row], InputStamper()).fingerprints[0].as_py()
+    put(storage, [result("a", fingerprint=mark, content=content_known(local_row))])
+    touch(tmp_path / "m.obj")
+    assert plan_and_keep(storage, local_row) == [False]
+    put(storage, [result("a", 1, fingerprint="of other work")])
+    assert plan_and_keep(storage, local_row) == [True]
+    # A failure that may pass is tried again, remembered or not.
+    now = work_of(storage, [local_row], InputStamper()).fingerprints[0].as_py()
+    failure = {"status": "failed", "error_kind": "out_of_memory", "retry": True, "transient_runs": 1}
+    put(storage, [result("a", 2, fingerprint=now, content=content_known(local_row), **failure)])
+    touch(tmp_path / "m.obj")
+    assert [plan_and_keep(storage, local_row) for _ in range(2)] == [[True]] * 2
+
+
+@pytest.mark.parametrize("damage", [b"", b"no such format", b"\x93NUMPY\x01\x00"])
+def test_where_what_was_remembered_is_lost_the_files_are_read_again(storage, tmp_path, local_row, read, damage):
+    mark = work_of(storage, [local_row], InputStamper()).fingerprints[0].as_py()
+    put(storage, [result("a", fingerprint=mark, content=content_known(local_row))])
+    touch(tmp_path / "m.obj")
+    assert plan_and_keep(storage, local_row) == [False]
+    read.clear()
+    storage.write(touched_module.FILE, damage)
+    assert plan_and_keep(storage, local_row) == [False]
+    assert read
+    read.clear()
+    assert plan_and_keep(storage, local_row) == [False]
+    assert read == []
+
+
+def test_nothing_is_written_where_nothing_was_touched(storage, local_row):
+    mark = work_of(storage, [local_row], InputStamper()).fingerprints[0].as_py()
+    put(storage, [result("a", fingerprint=mark, content=content_known(local_row))])
+    assert plan_and_keep(storage, local_row) == [False]
+    assert [file.path for file in storage.list() if not file.path.startswith("results/")] == []
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_large_gltf_that_was_touched_is_the_same(storage, tmp_path, beside):
+    """Its JSON may hold the buffers, or name many things besides those that lie beside it."""
+    gltf, buffer = tmp_path / "m.gltf", tmp_path / "m.bin"
+    (tmp_path / "i.png").write_text("image")
+    buffer.write_bytes(b"vertices")
+    gltf.write_text(json.dumps({"buffers": [{"uri": "m.bin"}] if beside else [], "extras": "x" * (3 << 20)}))
+    row = ManifestRow("a", str(gltf), str(tmp_path / "i.png"))
+    files = [gltf, tmp_path / "i.png"] + [buffer] * beside
+    content = content_of({str(path): digest_of(path.read_bytes()) for path in files})
+    mark = work_of(storage, [row], InputStamper()).fingerprints[0].as_py()
+    put(storage, [result("a", fingerprint=mark, content=content)])
+    touch(gltf)
+    assert work_of(storage, [row], InputStamper()).missing.tolist() == [False]
+    buffer.write_bytes(b"other vertices")
+    assert work_of(storage, [row], InputStamper()).missing.tolist() == [beside]
 
 
 def test_rows_that_are_not_all_local_have_no_content(tmp_path, local_row):
