@@ -11,6 +11,8 @@ import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label, zoom
 from scipy.signal import correlate
 
+from refine_batch.figures.iou_2d import mask_iou
+
 # How far from the mask the deepest pixel of what is missing lies, over the square root of the coarse silhouette's area.
 # Of coarse meshes of real shapes (two kinds of each of 26) none came above it with true cameras and one in seventeen
 # with cameras off by 5° and a tenth; six in seven of those of which a quarter was hidden from one side did.
@@ -83,7 +85,7 @@ def occlusion_doubt(
         # Masks end at straight lines there, and so much less of the object is seen that its own count for more.
         return None
     looks = [(seen, CUT_AS_GIVEN if as_given is None else CUT)]
-    if as_given is not None and _iou(seen, mask) < FIT:
+    if as_given is not None and float(mask_iou(seen, mask)) < FIT:
         looks.append((as_given, CUT_AS_GIVEN))
     for silhouette, limit in looks:
         beyond, both = cut_off(silhouette, mask)
@@ -106,10 +108,6 @@ def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
         either = float(moved.sum()) + float(there.sum()) - shared
         best = max(best, shared / either)
     return best
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    return float(np.count_nonzero(one & other) / max(1, np.count_nonzero(one | other)))
 
 
 def cut_off(seen: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
