@@ -20,9 +20,9 @@ import pyarrow as pa
 
 from refine_batch.errors import ErrorKind
 from refine_batch.job.batch import WORK_SCHEMA, Batch, Fault, Report
-from refine_batch.job.pool import LAST_COUNTS
 from refine_batch.job.schedule import Schedule
 from refine_batch.job.shelf import Shelf
+from refine_batch.job.sizing import Pace
 
 CHUNK = 65_536
 
@@ -116,7 +116,7 @@ class Actor:
 
     speed_of_node: float
     batches: list[Batch] = field(default_factory=list)
-    speed: float = 1.0
+    pace: Pace = field(default_factory=Pace)
     since: float = 0.0
     number: int = 0
 
@@ -203,8 +203,7 @@ class Fleet:
         batch = actor.batches.pop(0)
         self.batches += 1
         self._schedule.ledger.answered(Report(counts={"refined": len(batch)}))
-        speed = self._schedule.took(batch, self.now - actor.since, actor.speed)
-        actor.speed += LAST_COUNTS * (speed - actor.speed)
+        self._schedule.took(actor, batch, self.now - actor.since)
         if actor.batches:
             self._begin(actor)
         self._give([actor])

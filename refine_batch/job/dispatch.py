@@ -236,7 +236,7 @@ class Dispatch:
         self.ledger.answered(report)
         self._count(report)
         if not report.put_off:
-            worker.learn(self._schedule.took(batch, seconds, worker.speed))
+            self._schedule.took(worker, batch, seconds)
             if self._outage.over():
                 self._reporter.say("the store answers again")
                 self.ledger.hurry()

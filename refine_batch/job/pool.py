@@ -23,6 +23,7 @@ from refine_batch.job.cluster import Request
 from refine_batch.job.faults import UNREACHABLE, fault_of
 from refine_batch.job.metrics import ActorMetrics
 from refine_batch.job.schedule import DEPTH
+from refine_batch.job.sizing import Pace
 
 # Actors that die one after the other before a single one got ready.
 MAX_START_FAULTS = 3
@@ -34,8 +35,6 @@ DOUBT = 60.0
 ASK_EVERY = 1.0
 # On a GPU a batch is refined together: its time is that of its slowest instance more than the sum of all.
 TOGETHER_ON_A_GPU = 16
-# How much of an actor's speed is what its last batch says.
-LAST_COUNTS = 0.5
 
 
 class PoolError(RefineBatchError):
@@ -83,7 +82,7 @@ class Worker:
     node_id: str | None = None
     device: str | None = None
     held: list[Held] = field(default_factory=list)
-    speed: float = 1.0
+    pace: Pace = field(default_factory=Pace)
     deadline: float = float("inf")
     ask_at: float = float("inf")
 
@@ -99,10 +98,6 @@ class Worker:
     @property
     def idle(self) -> bool:
         return self.state == "ready" and not self.held
-
-    def learn(self, speed: float) -> None:
-        """Note how fast it was with its last batch."""
-        self.speed += LAST_COUNTS * (speed - self.speed)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,14 @@ import numpy as np
 from refine_batch.job.batch import Batch
 from refine_batch.job.ledger import Ledger
 from refine_batch.job.shelf import USUAL
-from refine_batch.job.sizing import MUCH, Costs, share
+from refine_batch.job.sizing import MEMORY, MUCH, Costs, Pace, share
 
 # Batches in an actor's hands: one on the device, one that is made ready or waits for it, one that is concluded.
 DEPTH = 3
+# As many, at most, in those of one that has not answered yet: it may be slow.
+FIRST_DEPTH = 2
+# What may wait in an actor's hands when it gets one more, in full batches that an average actor would begin meanwhile.
+LEAD = 1.5
 # The weight of a batch, at most, so that an actor can hold three: of meshes whose files take 256 MB together.
 HEAVIEST = 0.5 * 256e6 / USUAL
 
@@ -48,7 +52,7 @@ class Hand(Protocol):
     ----------
     batches
         What it was given and has not answered for, in order.
-    speed
+    pace
         How much faster it is than the others.
     since
         When it began with the first of them, by the schedule's clock.
@@ -58,7 +62,7 @@ class Hand(Protocol):
     def batches(self) -> Sequence[Batch]: ...
 
     @property
-    def speed(self) -> float: ...
+    def pace(self) -> Pace: ...
 
     @property
     def since(self) -> float: ...
@@ -101,6 +105,7 @@ class Schedule:
         self.costs = Costs()
         self.ledger = Ledger(self._fresh, stop_on_failures_alike=stop_on_failures_alike, clock=clock)
         self._for: Hand | None = None
+        self._usual = 1.0
 
     def hand_out(self, free: Iterable[H], give: Callable[[H, Batch], None], *, at_most: int | None = None) -> None:
         """Give batches to actors: each its first before any its second, so that few batches reach many actors."""
@@ -129,7 +134,7 @@ class Schedule:
         if not idle or self.ledger.ready or not self._work.exhausted:
             return []
         laden = [hand for hand in busy if len(hand.batches) > 1]
-        laden.sort(key=lambda hand: sum(batch.weight for batch in hand.batches) / hand.speed, reverse=True)
+        laden.sort(key=lambda hand: sum(batch.weight for batch in hand.batches) / hand.pace.speed, reverse=True)
         return [(hand, hand.batches[-1]) for hand in laden[:idle]]
 
     def taken_back(self, batch: Batch, idle: int) -> None:
@@ -138,34 +143,39 @@ class Schedule:
         for part in reversed(parts):
             self.ledger.put_back(part)
 
-    def took(self, batch: Batch, seconds: float, others: float = 1.0) -> float:
-        """Learn from a batch that took so long; how fast its actor was, by what was expected (1: as expected)."""
-        expected = self.costs.seconds(batch.weight) if self.costs.known else seconds
-        self.costs.add(batch.weight, seconds * others)
-        return float(np.clip(expected / max(seconds, 1e-9), 0.1, 10.0))
+    def took(self, hand: Hand, batch: Batch, seconds: float) -> None:
+        """Learn from a batch that took an actor so long."""
+        hand.pace.add(batch.weight, seconds, self.costs)
+        # Costs are an average actor's, whose speed is 1: else both would drift together.
+        self._usual += (1 - MEMORY) * (hand.pace.speed - self._usual)
+        self.costs.add(batch.weight, seconds * hand.pace.speed / self._usual)
 
     def _fresh(self) -> Batch | None:
         if self._exact or self._for is None:
             return self._work.take(self._largest)
         left, full, actors = self._work.left, self._largest * self._work.each, max(1, self._actors())
         full = min(full, max(HEAVIEST, self._work.each))
-        if not left:
+        hand, speed = self._for, self._for.pace.speed
+        if not left or (not hand.pace.known and len(hand.batches) >= FIRST_DEPTH):
             return None
-        if left > MUCH * full * actors:
+        if sum(batch.weight for batch in hand.batches[1:]) > LEAD * full * speed:
+            return None
+        # Without what others have in hand it is no more than the share, and soon told.
+        if speed / actors * left - self._load(hand) > MUCH * full:
             return self._work.take(self._largest, full)
         hands = self._everyone()
-        loads = {id(hand): self._load(hand) for hand in hands}
-        speeds = sum(hand.speed for hand in hands) + max(0, actors - len(hands))
-        mine = loads.get(id(self._for), 0.0)
-        weight = share(left, sum(loads.values()), mine, self._for.speed, speeds, full)
-        if self._for.batches and weight < min(full, self.costs.floor):
+        loads = {id(other): self._load(other) for other in hands}
+        speeds = sum(other.pace.speed for other in hands) + max(0, actors - len(hands))
+        mine = loads.get(id(hand), 0.0)
+        weight = share(left, sum(loads.values()), mine, speed, speeds, full)
+        if hand.batches and weight < min(full, self.costs.floor):
             return None  # so little is better done by one that has nothing
-        return self._work.take(self._largest, max(weight, 1e-9)) if weight or not self._for.batches else None
+        return self._work.take(self._largest, max(weight, 1e-9)) if weight or not hand.batches else None
 
     def _load(self, hand: Hand) -> float:
         """The weight in an actor's hands that is not done yet, as far as can be told."""
         weights = [batch.weight for batch in hand.batches]
         if not weights:
             return 0.0
-        passed = (self._clock() - hand.since) * hand.speed / max(self.costs.seconds(weights[0]), 1e-9)
+        passed = (self._clock() - hand.since) * hand.pace.speed / max(self.costs.seconds(weights[0]), 1e-9)
         return sum(weights) - weights[0] * min(1.0, max(0.0, passed))

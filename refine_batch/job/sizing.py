@@ -16,8 +16,10 @@ import numpy as np
 MEMORY = 0.97
 # Relative variance of the weights below which overhead and work are not told apart.
 ALIKE = 1e-3
-# Full batches per actor that count as much.
-MUCH = 8
+# Full batches of an actor's share that count as much.
+MUCH = 3
+# What is kept of an actor's earlier batches with each new one.
+KEEP = 0.9
 
 
 class Costs:
@@ -64,6 +66,24 @@ class Costs:
         return a / b
 
 
+class Pace:
+    """How fast an actor is: what its batches would have taken the others, by what they took it; it slowly forgets."""
+
+    def __init__(self) -> None:
+        self._sums = np.zeros(3)  # 1, w, t
+        self.speed = 1.0
+
+    @property
+    def known(self) -> bool:
+        return self._sums[0] > 0
+
+    def add(self, weight: float, seconds: float, costs: Costs) -> None:
+        self._sums = KEEP * self._sums + [1.0, weight, seconds]
+        if costs.known and self._sums[2] > 0:
+            a, b = costs.line()
+            self.speed = float(np.clip((a * self._sums[0] + b * self._sums[1]) / self._sums[2], 0.1, 10.0))
+
+
 def share(left: float, in_hands: float, mine: float, speed: float, speeds: float, full: float) -> float:
     """The weight of an actor's next batch; at most `full`, and 0 where it has its share in hand.
 
@@ -77,5 +97,7 @@ def share(left: float, in_hands: float, mine: float, speed: float, speeds: float
     missing = speed / speeds * (left + in_hands) - mine
     if missing <= 0:
         return 0.0
+    if missing > MUCH * full:
+        return full
     # The last few are alike: no large one is followed by a remnant.
     return missing / max(1, math.ceil(missing / full - 1e-9))

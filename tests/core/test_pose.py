@@ -24,6 +24,7 @@ from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods import camera_only
 from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement import camera_estimation as estimation
+from refine_batch.refinement import optimise
 from refine_batch.refinement.camera_estimation import ENOUGH_FACES, estimate_camera
 from refine_batch.refinement.camera_fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
@@ -330,3 +331,19 @@ def test_each_view_has_a_camera_that_moves_on_its_own():
     first, second, third = found.output.cameras
     assert (first, second) == tuple(view.camera for view in found.prepared.subject.views[:2])
     assert angle_between(third, others[1]) < 2.0
+
+
+def test_memory_that_is_short_while_a_camera_is_estimated_is_that_instance_s_alone(monkeypatch):
+    """A kind that may pass, as it is where the method runs short of memory; its neighbours are refined."""
+
+    def estimate(mesh, mask, unknown, *rest, **options):
+        if unknown.fov == 30.0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return estimate_camera(mesh, mask, unknown, *rest, **options)
+
+    monkeypatch.setattr(optimise, "estimate_camera", estimate)
+    batch = [of_chair(UnknownCamera(fov=fov), CHAIR) for fov in (30.0, 60.0)]
+    config = RefineConfig(method="large-steps", image_size=48, steps=2, figure_samples=100, guard=False)
+    short, fine = refine(batch, config)
+    assert (short.status, short.error_kind) == ("failed", ErrorKind.OUT_OF_MEMORY)
+    assert fine.status == "refined", fine.error_message

@@ -207,12 +207,16 @@ def test_inputs_that_are_away_for_a_while_in_the_middle_fail_no_row(s3_trial, mo
 
 
 @pytest.mark.usefixtures("ray_connection")
-def test_inputs_that_stay_away_are_done_by_the_next_plain_run(s3_trial, monkeypatch):
+@pytest.mark.parametrize("which", [".png", "all"])
+def test_inputs_that_stay_away_are_done_by_the_next_plain_run(s3_trial, monkeypatch, which):
+    """Pictures alone, so that the plan sees the meshes; or everything but the manifest, to look at and to read."""
     s3_trial.upload()
     monkeypatch.setattr(ledger, "PUT_OFF", 0.1)
 
     def away(method, path, _):
-        return "503" if method == "GET" and path.endswith(".png") else None
+        if which == "all":
+            return "503" if "inputs" in path and not path.endswith(s3_trial.manifest.name) else None
+        return "503" if method == "GET" and path.endswith(which) else None
 
     with FaultProxy(s3_trial.output.s3_endpoint, away) as proxy:
         outcome = s3_trial.run(s3_endpoint=proxy.endpoint, storage_patience=1.0)

@@ -12,7 +12,8 @@ import pytest
 from test_shelf import shelf_of
 
 from refine_batch.job.batch import Batch
-from refine_batch.job.schedule import DEPTH, Schedule
+from refine_batch.job.schedule import DEPTH, FIRST_DEPTH, Schedule
+from refine_batch.job.sizing import Costs, Pace
 
 
 class Rows:
@@ -31,8 +32,16 @@ class Rows:
 @dataclass(eq=False)
 class Hand:
     batches: list = field(default_factory=list)
-    speed: float = 1.0
+    pace: Pace = field(default_factory=Pace)
     since: float = 0.0
+
+
+def hand_of(speed):
+    """One that has answered before, and was as fast as that."""
+    hand = Hand()
+    hand.pace.add(64.0, 64.0, Costs())
+    hand.pace.speed = speed
+    return hand
 
 
 def schedule_of(count, hands, actors=None, exact=False, largest=64):
@@ -66,13 +75,33 @@ def test_a_cluster_that_scales_from_nothing_is_not_taken_for_one_actor():
 
 
 def test_where_much_is_left_batches_are_full_and_an_actor_holds_as_many_as_its_pipeline_takes():
-    hands = [Hand() for _ in range(3)]
+    hands = [hand_of(1.0) for _ in range(3)]
     schedule_of(100_000, hands).hand_out(hands, give)
     assert [[len(batch) for batch in hand.batches] for hand in hands] == [[64] * DEPTH] * 3
 
 
+def test_whoever_may_be_slow_or_is_has_less_in_hand():
+    """Nobody else can begin what waits there, until others have nothing to do."""
+    hands = [Hand(), hand_of(1.0), hand_of(0.3)]
+    schedule_of(100_000, hands).hand_out(hands, give)
+    assert [len(hand.batches) for hand in hands] == [FIRST_DEPTH, DEPTH, 2]
+
+
+def test_the_speed_of_an_actor_is_what_it_is_by_all_that_it_did():
+    hands = [Hand() for _ in range(10)]
+    schedule = schedule_of(100_000, hands)
+    schedule.hand_out(hands, give)
+    for weight in (200.0, 100.0, 70.0, 64.0):
+        for number, hand in enumerate(hands):
+            slowness = 3.0 if number == 9 else 1.0
+            schedule.took(hand, replace(hand.batches[0], weight=weight), slowness * (2.0 + 0.05 * weight))
+    speeds = [hand.pace.speed for hand in hands]
+    assert speeds[9] / np.mean(speeds[:9]) == pytest.approx(1 / 3, rel=0.1)
+    assert speeds[:9] == pytest.approx([speeds[0]] * 9, rel=0.1)
+
+
 def test_a_slow_actor_gets_less():
-    hands = [Hand(), Hand(speed=0.25)]
+    hands = [hand_of(1.0), hand_of(0.25)]
     schedule_of(100, hands).hand_out(hands, give)
     fast, slow = (sum(map(len, hand.batches)) for hand in hands)
     assert slow == pytest.approx(20, abs=2)
