@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 from scipy.spatial import cKDTree
 
 
-def outline_distance(a: np.ndarray, b: np.ndarray) -> float:
+def outline_distance(a: np.ndarray, b: np.ndarray, known: np.ndarray | None = None) -> float:
     """Mean distance, pixels, from the outline of each of two (H, W) bool masks to the other's, over both outlines.
 
     An outline is the object's outermost pixels, those at the image's border included. Unlike the intersection over
     union it does not tell a thin object from a thick one. Infinite where one of the masks is empty.
+
+    `known`, (H, W) bool, are the pixels that say anything (default: all). Where a mask ends because no more is known
+    the other ends as well, which is no agreement: of the pixels beside what is not known no distance is taken.
     """
-    one, other = (np.argwhere(outline(mask)) for mask in (a, b))
+    if known is not None:
+        a, b = a & known, b & known
+    edges = outline(a), outline(b)
+    one, other = (np.argwhere(edge) for edge in edges)
     if not (len(one) and len(other)):
         return float("inf")
+    if known is not None and not known.all():
+        told = ~binary_dilation(~known)
+        ends = one, other
+        one, other = (np.argwhere(edge & told) for edge in edges)
+        distances = [cKDTree(ends[1]).query(one)[0], cKDTree(ends[0]).query(other)[0]]
+        return float(np.concatenate(distances).mean()) if len(one) + len(other) else 0.0
     # A few hundred pixels of each: to look them up takes a tenth of a distance transform of the picture.
     there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
     return float(np.concatenate([there, back]).mean())

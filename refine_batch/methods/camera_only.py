@@ -40,6 +40,7 @@ class CameraFit:
     def __init__(self, scene: Scene, options: LargeStepsOptions):
         self.scene, self._weights = scene, options.weights
         self._size = lower_size(scene.mask.shape[-1], SIZE)
+        self._picture = scene.mask_at(self._size), scene.known_at(self._size)
         self._change = scene.cameras.change.clone().requires_grad_()
         self._adam = torch.optim.Adam([self._change], betas=(0.8, 0.95))
         self._none = scene.symmetry_views([])
@@ -57,7 +58,7 @@ class CameraFit:
         """The losses and their gradient."""
         scene, size, change = self.scene, self._size, change.detach().requires_grad_()
         depth = scene.render(scene.batch.vertices, self._none, size, sigma, scene.cameras.now(change))
-        error = scene.per_instance(silhouette_error(depth.front, scene.mask_at(size), scene.known_at(size)))
+        error = scene.per_instance(silhouette_error(depth.front, *self._picture))
         terms = torch.zeros((len(LOSSES), len(scene.batch)), device=error.device)
         terms[LOSSES.index("silhouette")] = self._weights.silhouette * error
         terms[LOSSES.index("camera")] = self._weights.camera * scene.camera_cost(change)

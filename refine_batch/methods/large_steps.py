@@ -188,6 +188,11 @@ class Objective:
         self._spread = spread(scene.batch.vertices, scene.batch)
         told = [] if scene.hints is None else scene.hints.mesh_of_view.tolist()
         self._hinted = torch.tensor([row in told for row in range(len(scene.batch))], device=scene.batch.device)
+        full = scene.mask.shape[-1]
+        # By size; no step works them out again.
+        self._pictures = {
+            s: (self._mask_at(s), scene.known_at(s)) for s in {full, lower_size(full, options.coarse_size)}
+        }
         weights = [getattr(options.weights, name) for name in LOSSES]
         self._weights = torch.tensor(weights, device=scene.batch.device)[:, None]
         # What a call changes in place.
@@ -217,7 +222,7 @@ class Objective:
         views = self._views[which]
         cameras = scene.cameras.now(change)
         depth = scene.render(vertices, views, size, sigma, cameras)
-        error = silhouette_error(depth.front, self._mask_at(size), scene.known_at(size))
+        error = silhouette_error(depth.front, *self._pictures[size])
         self._trust.update(error, judge)
         # A soft silhouette is wider than its mesh, which shrinks to fit, and hints that know no scale draw the camera
         # after it: they are heard as the softness goes.

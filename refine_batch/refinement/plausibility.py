@@ -133,9 +133,8 @@ def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None =
     over all views, so that none decides alone."""
     apart = []
     for number, view in enumerate(subject.views):
-        known = view.silhouette_known
         seen = _seen(subject, view, None if cameras is None else cameras[number])
-        apart.append(outline_distance(seen & known, view.covered & known) / len(view.mask))
+        apart.append(outline_distance(seen, view.covered, view.known) / len(view.mask))
     return float(np.median(apart))
 
 
@@ -189,8 +188,14 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
             doubtful=True,
         )
     view = subject.views[0]
-    seen = _seen(subject, view, None if cameras is None else cameras[0])
-    return Verdict(occlusion_doubt(seen, view.covered, view.known), looseness=looseness)
+    seen = as_given = _seen(subject, view, None)
+    if cameras is not None:
+        seen = _seen(subject, view, cameras[0])
+    moved = cameras is not None and cameras[0] != view.camera
+    return Verdict(
+        occlusion_doubt(seen, view.covered, view.known, as_given if moved else None),
+        looseness=looseness,
+    )
 
 
 def _looseness(gain: float) -> float:

@@ -54,3 +54,23 @@ def test_the_image_border_belongs_to_the_outline():
 
 def test_nothing_is_infinitely_far():
     assert outline_distance(square(5, 20), np.zeros((40, 40), bool)) == float("inf")
+
+
+def test_where_both_end_because_no_more_is_known_there_is_no_agreement():
+    near, far = square(5, 20), square(5, 24)
+    known = np.ones_like(near)
+    known[:, :12] = False
+    # Two sides of the square are four pixels apart, and hardly closer for what is hidden of them.
+    apart = outline_distance(near, far)
+    told = outline_distance(near, far, known)
+    assert told > apart
+    assert told > outline_distance(near & known, far & known)
+    assert outline_distance(near, near, known) == 0.0
+    assert outline_distance(near, far, np.ones_like(near)) == apart
+
+
+def test_outlines_of_which_nothing_is_known_say_nothing():
+    known = np.zeros((40, 40), bool)
+    known[10:15, 10:15] = True
+    assert outline_distance(square(5, 20), square(5, 24), known) == 0.0
+    assert outline_distance(square(5, 20), square(30, 35), known) == float("inf")
