@@ -4,12 +4,14 @@
 
 Prints the share of the time from the first batch on that the device is busy, with the pipeline as it is (three batches
 in hand, a process for each core), with threads in the processes' place, and with one batch in hand, which is no
-pipeline.
+pipeline. The CPU's time per instance says what share can be had of a machine that nobody else uses: the cores have
+`--each` milliseconds for it, times their number.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import threading
@@ -39,8 +41,9 @@ def stand_in(batch, config, device):
 
 def measure(
     batches: list[Batch], folder: Path, cores: int, each: int, depth: int, threads: bool
-) -> tuple[float, float, dict]:
-    """(share of the time that the device was busy, seconds, seconds by stage) with `depth` batches in hand."""
+) -> tuple[float, float, float, dict]:
+    """(share of the time that the device was busy, seconds, CPU seconds, seconds by stage) with `depth` batches in
+    hand."""
     config = RefineConfig(method="pipeline:stand_in", guard=False, steps=each)
     refiner = Refiner(Assignment("run", Storage(str(folder)), config, "0", device="cpu", cores=1 if threads else cores))
     stages = refiner.begin()
@@ -61,15 +64,24 @@ def measure(
             for name, seconds in report.stages.items():
                 spent[name] = spent.get(name, 0.0) + seconds
 
-    begun = time.monotonic()
+    executor = stages.crew._running()
+    pids = [os.getpid(), *getattr(executor, "_processes", {})]
+    before, begun = sum(map(cpu_seconds, pids)), time.monotonic()
     workers = [threading.Thread(target=work) for _ in range(depth)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
+    seconds, used = time.monotonic() - begun, sum(map(cpu_seconds, pids)) - before
     refiner.close()
     turns = refiner.turns
-    return turns.busy / (turns.busy + turns.idle), time.monotonic() - begun, spent
+    return turns.busy / (turns.busy + turns.idle), seconds, used, spent
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of its cores, its ended threads included."""
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -96,9 +108,12 @@ def main() -> None:
             ("pipeline, threads", 3, True),
             ("one batch after the other", 1, False),
         ):
-            share, seconds, spent = measure(batches, folder / name, arguments.cores, arguments.each, depth, threads)
+            share, seconds, used, spent = measure(
+                batches, folder / name, arguments.cores, arguments.each, depth, threads
+            )
             each = ", ".join(f"{stage} {1000 * s / len(tasks):.1f}" for stage, s in spent.items())
-            print(f"{name:26} device busy {share:6.1%}, {seconds:5.1f} s; ms an instance: {each}", flush=True)
+            cpu = f"CPU {1000 * used / len(tasks):.1f} ms an instance"
+            print(f"{name:26} device busy {share:6.1%}, {seconds:5.1f} s, {cpu}; by stage: {each}", flush=True)
 
 
 if __name__ == "__main__":

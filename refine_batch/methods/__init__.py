@@ -1,5 +1,5 @@
 """Refinement methods: each takes a prepared batch and gives one outcome per instance."""
 
-from refine_batch.methods.base import Method, MethodOutput, PreparedInstance, View, load_method
+from refine_batch.methods.base import Costs, Method, MethodOutput, PreparedInstance, View, costing, load_method
 
-__all__ = ["Method", "MethodOutput", "PreparedInstance", "View", "load_method"]
+__all__ = ["Costs", "Method", "MethodOutput", "PreparedInstance", "View", "costing", "load_method"]
