@@ -10,7 +10,7 @@ from PIL import Image
 
 from refine_batch.io.images import decode
 from refine_batch.io.masks import Levels, alpha_levels, mask_levels
-from refine_batch.io.resample import Frame, area_of, edge_width
+from refine_batch.io.resample import Frame, area_of, edge_width, sharpened
 
 SHAPES = range(12)
 TRUE = silhouette(5, 96)  # a mug: it has a hole
@@ -192,6 +192,16 @@ def test_resampling_is_true_to_area(width, height, size):
     down = np.clip(np.minimum(rows + 1, bottom) - np.maximum(rows, top), 0, 1)
     across = np.clip(np.minimum(columns + 1, right) - np.maximum(columns, left), 0, 1)
     np.testing.assert_allclose(full, np.outer(down, across), atol=1e-9)
+
+
+@pytest.mark.parametrize("times", [4, 5, 8])
+def test_shares_of_whole_blocks_are_those_of_the_area(times):
+    """Whatever the way: counted where a working pixel holds whole samples."""
+    soft = np.random.default_rng(times).random((24 * times, 24 * times)).astype(np.float32)
+    frame = Frame(24 * times, 24 * times, 24)
+    found = sharpened(soft, frame, 0.3)
+    assert (found.dtype, found.shape) == (np.float32, (24, 24))
+    np.testing.assert_allclose(found, area_of(soft > 0.3, frame), atol=1e-6)
 
 
 def test_a_mask_much_finer_than_the_working_image_is_read_alike():

@@ -130,7 +130,18 @@ def sharpened(
         height, width = share.shape
         larger = Image.fromarray(share).resize((width * more, height * more), Image.Resampling.BILINEAR)
         share = np.asarray(larger)
-    return area_of(share > threshold, frame, extent).astype(np.float32)
+    inside = share > threshold
+    if extent is None and inside.shape[0] == inside.shape[1] and inside.shape[0] % frame.size == 0:
+        return _block_means(inside, inside.shape[0] // frame.size)
+    return area_of(inside, frame, extent).astype(np.float32)
+
+
+def _block_means(inside: np.ndarray, side: int) -> np.ndarray:
+    """(h / side, w / side) float32 of (h, w) bool: the share of each block, which needs no weights."""
+    counts = inside.view(np.uint8).astype(np.uint32)
+    rows = sum(counts[k::side] for k in range(side))
+    blocks = sum(rows[:, k::side] for k in range(side))
+    return blocks.astype(np.float32) / np.float32(side * side)
 
 
 def deblurred(share: np.ndarray, at_least: int = 1) -> np.ndarray:
