@@ -139,8 +139,8 @@ def sharpened(
 def _block_means(inside: np.ndarray, side: int) -> np.ndarray:
     """(h / side, w / side) float32 of (h, w) bool: the share of each block, which needs no weights."""
     counts = inside.view(np.uint8).astype(np.uint32)
-    rows = sum(counts[k::side] for k in range(side))
-    blocks = sum(rows[:, k::side] for k in range(side))
+    rows = np.add.reduce([counts[k::side] for k in range(side)])
+    blocks = np.add.reduce([rows[:, k::side] for k in range(side)])
     return blocks.astype(np.float32) / np.float32(side * side)
 
 
