@@ -18,7 +18,7 @@ LONG = tuple(
 
 
 def group_of(nodeid: str) -> str:
-    """Tests of one group share a process: a module's, which has fixtures of its own, and those of a line of `ON_RAY`."""
+    """Tests of one group share a process: a module's, which has its own fixtures, and those of a line of `ON_RAY`."""
     return next((" ".join(line) for line in ON_RAY if nodeid.startswith(line)), nodeid.partition("::")[0])
 
 
