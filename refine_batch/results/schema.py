@@ -89,7 +89,10 @@ def _fields() -> list[pa.Field]:
         _field("symmetry_axis", text, "normal of the symmetry plane, or none; null for an oblique plane"),
         _field("symmetry_plane", pa.list_(real, 4), "its normal and offset: p·normal = offset", "object units"),
         _field(
-            "azimuth", real, "of the camera used; 0 is +z, 90 is +x; null where it looks past the origin", "degrees"
+            "azimuth",
+            real,
+            "of the camera used, about the mesh file's y; 0 is +z, 90 is +x; null where it looks past the origin",
+            "degrees",
         ),
         _field("elevation", real, "of the camera used; null likewise", "degrees"),
         _field("distance", real, "of the camera used, from the origin; null likewise", "object units"),
