@@ -15,12 +15,13 @@ from refine_batch.instance import Depth, Instance, PictureView
 from refine_batch.losses.hints import seen_surface
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods import PreparedInstance, load_method
 from refine_batch.methods.base import MethodOutput, View
 from refine_batch.methods.hints import Hints, away_from_edges, disagreement, local_median
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.trust import TOLERATED, ViewTrust
-from refine_batch.refinement.guard import choose
+from refine_batch.refinement.guard import Choice, choose
 from refine_batch.refinement.pipeline import refine
 from refine_batch.render import hard_silhouettes, load_renderer
 from refine_batch.render.warp_rasterise import rasterise
@@ -246,6 +247,28 @@ def test_the_guard_keeps_a_mesh_that_hints_ask_far_away(monkeypatch):
     chosen = choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0)
     assert chosen.share == 0.0
     assert f"ask for a shape {moved:.0%} of its extent away" in chosen.reason
+
+
+def test_the_guard_asks_whether_hints_alone_make_a_shape_lopsided_or_put_it_right(monkeypatch):
+    """Where the masks ask for nothing; a mesh of which no plane is known can be asked nothing."""
+    even, plane = sphere(), SymmetryPlane((1.0, 0.0, 0.0), 0.0)
+    uneven = Mesh(even.vertices * np.where(even.vertices[:, :1] > 0, [1.0, 1.25, 1.25], [1.0] * 3), even.faces)
+
+    def chosen(coarse: Mesh, refined: Mesh, plane: SymmetryPlane | None) -> Choice:
+        subject = replace(
+            prepared("told", coarse, view(coarse, depth=Depth(truly_seen(refined)[0], "metric"))), plane=plane
+        )
+        output = MethodOutput(refined.vertices, cameras=(CAMERA,))
+        return choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0, "the masks ask for nothing")
+
+    assert chosen(even, uneven, None).share == 1.0
+    refused = chosen(even, uneven, plane)
+    assert refused.share == 0.0
+    assert "away from its mirror image, 0.0% → " in refused.reason
+    # What hints alone do not bear out.
+    monkeypatch.setattr("refine_batch.refinement.guard.BORNE_OUT", ())
+    assert chosen(uneven, even, None).reason == "the masks ask for nothing"
+    assert chosen(uneven, even, plane).share == 1.0
 
 
 def test_the_risk_is_not_asked_of_three_views():
