@@ -13,8 +13,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("place", ["local", "s3"])
-def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, request):
-    trial: Trial = request.getfixturevalue("trial" if place == "local" else "s3_trial")
+def test_a_killed_driver_loses_nothing_that_is_committed(place, make_trial, processes, ray_address, request):
+    # More than two actors can have in hand.
+    trial: Trial = make_trial(count=24, output=request.getfixturevalue("s3_folder") if place == "s3" else None)
+    trial.address = ray_address
     trial.conduct.set(pace=0.5)
     killed = processes.start(trial.command())
     trial.wait_for_rows(2)
@@ -32,7 +34,8 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, processes, reque
     record = json.loads(text)
     assert record["skipped"] == len(committed)
     assert record["counts"] == {"refined": len(trial.ids) - len(committed), "kept": 0, "failed": 0}
-    trial.check(repeated=2 * BATCH)
+    # Of each of two actors: what was on the device, and what was being concluded.
+    trial.check(repeated=4 * BATCH)
 
     third = processes.start(trial.command())
     text = third.communicate(timeout=200)[0]
