@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.plane import SymmetryPlane
+from refine_batch.mesh.sampling import has_area
 from refine_batch.mesh.symmetry import Mirror
 from refine_batch.mesh.volume import enclosed_volume, signed_volume
 from refine_batch.methods.base import MethodOutput, PreparedInstance
@@ -147,7 +149,10 @@ def choose(
 
 
 def _asymmetry(mesh: Mesh, plane: SymmetryPlane) -> float:
-    """Root mean square distance from the mirror image in the plane that fits best about this one, extents."""
+    """Root mean square distance from the mirror image in the plane that fits best about this one, extents; infinite
+    where no surface is left."""
+    if not has_area(mesh):
+        return math.inf
     [(far, _)] = Mirror(mesh).fitted([plane])
     return far
 
