@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-# Each starts Ray, or needs a cluster. Those of a line are done by one process, one after another, on the one cluster
-# that it has; the lines take about as long.
-ON_RAY = (("tests/faults/", "tests/job/test_address.py"), ("tests/job/test_driver.py",))
+# Each starts Ray, or needs a cluster: one process does them all, one after another, on the one cluster that it has.
+ON_RAY = ("tests/faults/", "tests/job/test_address.py", "tests/job/test_driver.py")
 # Begun next, so that no process is left with a long module at the end.
 LONG = tuple(
     f"tests/{name}"
@@ -18,12 +17,8 @@ LONG = tuple(
 
 
 def group_of(nodeid: str) -> str:
-    """Tests of one group share a process: a module's, which has its own fixtures, and those of a line of `ON_RAY`."""
-    return next((" ".join(line) for line in ON_RAY if nodeid.startswith(line)), nodeid.partition("::")[0])
-
-
-def is_on_ray(nodeid: str) -> bool:
-    return any(nodeid.startswith(line) for line in ON_RAY)
+    """Tests of one group share a process: those of a module, which has fixtures of its own, and all of `ON_RAY`."""
+    return "on Ray" if nodeid.startswith(ON_RAY) else nodeid.partition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -42,7 +37,7 @@ def pytest_collection_modifyitems(config, items):
     if not hasattr(config, "workerinput"):
         return
     for item in items:
-        alone = item.get_closest_marker("slow") or is_on_ray(item.nodeid)
+        alone = item.get_closest_marker("slow") or item.nodeid.startswith(ON_RAY)
         if "ray_folder" in item.fixturenames and not alone:
             raise pytest.UsageError(f"{item.nodeid} needs a Ray cluster: its module belongs in scheduling.ON_RAY")
-    items.sort(key=lambda item: (not is_on_ray(item.nodeid), not item.nodeid.startswith(LONG)))
+    items.sort(key=lambda item: (not item.nodeid.startswith(ON_RAY), not item.nodeid.startswith(LONG)))
