@@ -22,15 +22,13 @@ def outline_distance(a: np.ndarray, b: np.ndarray, known: np.ndarray | None = No
     one, other = (np.argwhere(edge) for edge in edges)
     if not (len(one) and len(other)):
         return float("inf")
+    of_one, of_other = one, other
     if known is not None and not known.all():
         told = ~binary_dilation(~known)
-        ends = one, other
-        one, other = (np.argwhere(edge & told) for edge in edges)
-        distances = [cKDTree(ends[1]).query(one)[0], cKDTree(ends[0]).query(other)[0]]
-        return float(np.concatenate(distances).mean()) if len(one) + len(other) else 0.0
+        of_one, of_other = (np.argwhere(edge & told) for edge in edges)
     # A few hundred pixels of each: to look them up takes a tenth of a distance transform of the picture.
-    there, back = cKDTree(other).query(one)[0], cKDTree(one).query(other)[0]
-    return float(np.concatenate([there, back]).mean())
+    distances = np.concatenate([cKDTree(other).query(of_one)[0], cKDTree(one).query(of_other)[0]])
+    return float(distances.mean()) if len(distances) else 0.0
 
 
 def outline(mask: np.ndarray) -> np.ndarray:

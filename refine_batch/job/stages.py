@@ -158,9 +158,8 @@ class Conclude:
                 passing.own[k]["conclude"] += seconds / len(some)
         if not on_host and places:
             begun = time.perf_counter()
-            prepared = [made[k].prepared if isinstance(made[k], Optimised) else None for k in places]
-            rows = [found[k] for k in places]
-            done = measured_all(rows, prepared, self._config, self._device, self._crew.pool)
+            rows, of = [found[k] for k in places], [made[k] for k in places]
+            done = measured_all(rows, of, self._config, self._device, self._crew.pool)
             found |= zip(places, done, strict=True)
             for k in places:
                 passing.own[k]["conclude"] += (time.perf_counter() - begun) / len(places)

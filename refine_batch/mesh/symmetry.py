@@ -188,7 +188,7 @@ class Mirror:
 
     def across(self, z: SymmetryPlane, x: SymmetryPlane) -> tuple[float, SymmetryPlane]:
         """Of the planes across the axes z and x, each fitted in its offset, the one to be taken, with its asymmetry."""
-        far = [self.asymmetry(plane) for plane in (z, x)]
+        far = _root_mean(self._held([z, x], self._points))
         # No fit makes up for so much.
         if far[1] > HOPELESS[0] * far[0]:
             return self.fitted([z], turn=False)[0]

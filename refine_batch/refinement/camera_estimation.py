@@ -31,7 +31,7 @@ from refine_batch.mesh.decimation import decimated
 from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.large_steps import large_steps
-from refine_batch.refinement.camera_fit import ious, reduced
+from refine_batch.refinement.camera_fit import ious_of, reduced
 from refine_batch.render import hard_silhouettes
 
 # Directions searched, degrees. Pictures are rarely taken from below.
@@ -136,8 +136,8 @@ def _search(
 ) -> list[Camera]:
     """The cameras whose silhouettes agree best with the mask, none nearer than `APART` degrees to a better one."""
     seen = _mask_at(mask, SEARCH_SIZE)
-    candidates = _aimed(mesh, seen, _candidates(mesh, mask, unknown, target), device)
-    scores = ious(mesh, seen, candidates, device)
+    candidates, silhouettes = _aimed(mesh, seen, _candidates(mesh, mask, unknown, target), device)
+    scores = ious_of(silhouettes, seen)
     if scores.max() <= 0.0:
         raise InstanceError(
             ErrorKind.CAMERA_INVALID,
@@ -173,17 +173,21 @@ def _candidates(
     ]
 
 
-def _aimed(mesh: Mesh, mask: np.ndarray, cameras: list[Camera], device: torch.device | str) -> list[Camera]:
-    """The cameras, looking past their targets where else the mesh would be seen beside the object."""
+def _aimed(
+    mesh: Mesh, mask: np.ndarray, cameras: list[Camera], device: torch.device | str
+) -> tuple[list[Camera], np.ndarray]:
+    """The cameras, looking past their targets where else the mesh would be seen beside the object, and its silhouettes
+    from them."""
     silhouettes = hard_silhouettes(mesh, cameras, len(mask), device)
     focal = cameras_from_parameters(parameters_of(cameras)).focal.numpy()
     aside = 2.0 * (_middle(silhouettes) - _middle(mask[None])) / len(mask)
-    beside = np.hypot(*aside.T) > BESIDE * _diagonal(mask) / 2.0
-    aside = np.where(beside[:, None], aside, 0.0)
-    return [
-        _looking_past(camera, *(camera.distance / f * by).tolist())
-        for camera, f, by in zip(cameras, focal, aside, strict=True)
-    ]
+    aimed = list(cameras)
+    beside = np.flatnonzero(np.hypot(*aside.T) > BESIDE * _diagonal(mask) / 2.0)
+    for i in beside.tolist():
+        aimed[i] = _looking_past(cameras[i], *(cameras[i].distance / focal[i] * aside[i]).tolist())
+    if len(beside):
+        silhouettes[beside] = hard_silhouettes(mesh, [aimed[i] for i in beside], len(mask), device)
+    return aimed, silhouettes
 
 
 def _diagonal(mask: np.ndarray) -> float:
@@ -203,8 +207,6 @@ def _middle(silhouettes: np.ndarray) -> np.ndarray:
 
 def _looking_past(camera: Camera, right: float, down: float) -> Camera:
     """The camera moved in its picture's plane; what it saw appears as much farther left and up."""
-    if not (right or down):
-        return camera
     axes = camera_axes(camera)
     target = np.asarray(camera.target) - axes[:, 0] * right - axes[:, 1] * down
     return replace(camera, target=tuple(target.tolist()))

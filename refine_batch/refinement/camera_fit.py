@@ -111,7 +111,11 @@ class _Descent:
 
 def ious(mesh: Mesh, mask: np.ndarray, cameras: Sequence[Camera], device: torch.device | str = "cpu") -> np.ndarray:
     """(N,) float64 2D IoU of the mesh's hard silhouettes from N cameras with the mask."""
-    seen = hard_silhouettes(mesh, cameras, mask.shape[0], device)
+    return ious_of(hard_silhouettes(mesh, cameras, mask.shape[0], device), mask)
+
+
+def ious_of(seen: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(N,) float64 2D IoU of (N, H, H) bool silhouettes with the mask."""
     union = (seen | mask).sum(axis=(1, 2))
     return (seen & mask).sum(axis=(1, 2)) / np.maximum(union, 1)
 

@@ -113,6 +113,9 @@ def choose(
                 f"the hints of depth or normals ask for a shape {moved_by:.0%} of its extent away from the coarse one"
             )
             return Choice(0.0, f"{asked}; are they of this picture?", estimated)
+    # Where hints alone ask for another shape.
+    plane = subject.plane if settled is not None and subject.hinted else None
+    before = math.inf if plane is None else _asymmetry(coarse, plane)
     for share, limit in SHARES:
         vertices = along(coarse.vertices, output.vertices, share)
         hints = disagreement(subject, vertices, cameras)
@@ -120,8 +123,8 @@ def choose(
         borne_out = hints is not None and any(
             hints[1] < min(below * hints[0], hints[0] - by) for below, by in BORNE_OUT
         )
-        if hints is not None and settled is not None and subject.plane is not None:
-            before, after = (_asymmetry(mesh, subject.plane) for mesh in (coarse, Mesh(vertices, coarse.faces)))
+        if hints is not None and plane is not None:
+            after = _asymmetry(Mesh(vertices, coarse.faces), plane)
             if before < SYMMETRIC and after > LESS_SYMMETRIC[0] * before + LESS_SYMMETRIC[1]:
                 far = f"from its mirror image, {before:.1%} → {after:.1%} of its extent"
                 return Choice(0.0, f"the hints of depth or normals draw the mesh away {far}", estimated)

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from typing import Any
 
 import torch
 
@@ -104,53 +104,51 @@ def concluded_all(
 ) -> list[RefinedInstance]:
     """What comes back of each instance, all figures measured; faults in the outcomes' places."""
     results = [returned_or_failed(name, outcome, config) for name, outcome in zip(ids, outcomes, strict=True)]
-    return measured_all(results, [_prepared(outcome) for outcome in outcomes], config, device)
+    return measured_all(results, outcomes, config, device)
 
 
 def returned_or_failed(instance_id: str, outcome: Optimised | InstanceError, config: RefineConfig) -> RefinedInstance:
     """`returned`, its fault in the outcome's place."""
     if isinstance(outcome, InstanceError):
         return failed(instance_id, outcome)
-    return _or_failed(instance_id, lambda: returned(outcome, config))
+    return _or_failed(instance_id, returned, outcome, config)
 
 
 def measured_all(
     results: Sequence[RefinedInstance],
-    prepared: Sequence[Prepared | None],
+    outcomes: Sequence[Optimised | InstanceError],
     config: RefineConfig,
     device: torch.device | str = "cpu",
     pool: Pool | None = None,
 ) -> list[RefinedInstance]:
     """`measured`, faults in the outcomes' places: where one spoils the batch, each is measured by itself."""
-    fine = [(r, p) for r, p in zip(results, prepared, strict=True) if r.status != "failed" and p is not None]
-
+    done = list(results)
+    fine = [
+        (k, outcome.prepared)
+        for k, outcome in enumerate(outcomes)
+        if isinstance(outcome, Optimised) and results[k].status != "failed"
+    ]
     try:
-        done = iter(_measured(fine, config, device, pool))
+        found = measured([results[k] for k, _ in fine], [prepared for _, prepared in fine], config, device, pool)
     except Exception:
-        done = iter([_or_failed(one[0].instance_id, partial(_alone, one, config, device)) for one in fine])
-    return [r if r.status == "failed" or p is None else next(done) for r, p in zip(results, prepared, strict=True)]
+        found = [
+            _or_failed(results[k].instance_id, _alone, results[k], prepared, config, device) for k, prepared in fine
+        ]
+    for (k, _), result in zip(fine, found, strict=True):
+        done[k] = result
+    return done
 
 
-def _measured(
-    some: Sequence[tuple[RefinedInstance, Prepared]],
-    config: RefineConfig,
-    device: torch.device | str,
-    pool: Pool | None = None,
-) -> list[RefinedInstance]:
-    return measured([result for result, _ in some], [prepared for _, prepared in some], config, device, pool)
+def _alone(
+    result: RefinedInstance, prepared: Prepared, config: RefineConfig, device: torch.device | str
+) -> RefinedInstance:
+    return measured([result], [prepared], config, device)[0]
 
 
-def _alone(one: tuple[RefinedInstance, Prepared], config: RefineConfig, device: torch.device | str) -> RefinedInstance:
-    return _measured([one], config, device)[0]
-
-
-def _prepared(outcome: Optimised | InstanceError) -> Prepared | None:
-    return outcome.prepared if isinstance(outcome, Optimised) else None
-
-
-def _or_failed(instance_id: str, work: Callable[[], RefinedInstance]) -> RefinedInstance:
+def _or_failed(instance_id: str, work: Callable[..., RefinedInstance], *things: Any) -> RefinedInstance:
+    """What `work` makes of the things, its fault in the outcome's place."""
     try:
-        return work()
+        return work(*things)
     except Exception as error:
         logger.exception("instance %r could not be concluded", instance_id)
         return failed(instance_id, as_fault(error))

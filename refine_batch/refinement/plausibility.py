@@ -188,14 +188,12 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
             doubtful=True,
         )
     view = subject.views[0]
-    seen = as_given = _seen(subject, view, None)
-    if cameras is not None:
-        seen = _seen(subject, view, cameras[0])
-    moved = cameras is not None and cameras[0] != view.camera
-    return Verdict(
-        occlusion_doubt(seen, view.covered, view.known, as_given if moved else None),
-        looseness=looseness,
-    )
+    as_given = _seen(subject, view, None)
+    if cameras is None or cameras[0] == view.camera:
+        doubt = occlusion_doubt(as_given, view.covered, view.known)
+    else:
+        doubt = occlusion_doubt(_seen(subject, view, cameras[0]), view.covered, view.known, as_given)
+    return Verdict(doubt, looseness=looseness)
 
 
 def _looseness(gain: float) -> float:
