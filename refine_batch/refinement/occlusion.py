@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label, zoom
-from scipy.signal import correlate
 
 from refine_batch.figures.iou_2d import mask_iou
 
@@ -99,6 +98,8 @@ def occlusion_doubt(
 
 def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
     """The best 2D IoU of two (H, W) masks, not empty, of which the first is moved and resized in the picture."""
+    from scipy.signal import correlate  # slow to import, and seldom needed
+
     step = -(-max(mask.shape) // _SIDE)
     there = mask[::step, ::step].astype(np.float32)
     best = 0.0
