@@ -149,7 +149,7 @@ def cut_off(seen: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
 
 def _places(mask: np.ndarray) -> np.ndarray:
     """(N, 2) float32: row and column of each pixel of a mask."""
-    return np.argwhere(mask).astype(np.float32)
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1).astype(np.float32)
 
 
 def _row_ends(mask: np.ndarray) -> np.ndarray:
@@ -167,7 +167,7 @@ def _farther(piece: np.ndarray, off: np.ndarray, limit: float) -> bool:
     reach = int(limit / math.sqrt(2.0))
     counts = np.zeros(np.add(off.shape, 1), np.int32)
     counts[1:, 1:] = (~off).cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
-    rows, columns = np.nonzero(piece)
+    rows, columns = np.divmod(np.flatnonzero(piece), piece.shape[1])
     top, bottom = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, off.shape[0])
     left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach + 1, off.shape[1])
     near = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
