@@ -30,7 +30,7 @@ from refine_batch.render.warp_rasterise import rasterise
 DEAF = ("refine",)
 # Rank correlation of depth below which it is another object's, and below which it is this one's, turned round.
 UNLIKE, INVERTED = 0.3, -0.45
-# The correlation of the reliefs of both (`Evidence.alike`) below which it is another object's: of 49 bent or grown meshes
+# The correlation of both reliefs (`Evidence.alike`) below which it is another object's: of 49 bent or grown meshes
 # none came below 0.18, of 35 other objects' depths that had passed all else 15 did.
 UNLIKE_RELIEF = 0.15
 # Metric depth of the hint over that of the mesh, either way: units differ by more.
