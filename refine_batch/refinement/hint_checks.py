@@ -31,7 +31,7 @@ DEAF = ("refine",)
 # Rank correlation of depth below which it is another object's, and below which it is this one's, turned round.
 UNLIKE, INVERTED = 0.3, -0.45
 # The correlation of both reliefs (`Evidence.relief`) below which it is another object's: of 49 bent or grown meshes
-# none came below 0.18, of 35 other objects' depths that had passed all else 15 did.
+# none came below 0.18, of 35 other objects' depths that had passed all else 12 did.
 UNLIKE_RELIEF = 0.15
 # Metric depth of the hint over that of the mesh, either way: units differ by more.
 UNITS = 2.0
@@ -47,7 +47,7 @@ _GROUND_EDGE, _GROUND = 0.25, 0.5
 # Where the outlines of mesh and mask agree, the mesh can be wrong along the rays alone: it is too flat or too deep.
 # `Evidence.relief` and `alike` below which a hint is of another object, and the share of the disagreement above which a
 # stretch along the rays leaves it: another relief, which a hint's own smooth error looks like. Of the same shapes,
-# flattened or not, three true depths or normals of 104 came below the first two, and two depths of 34 of other objects'
+# flattened or not, three true depths or normals of 104 came below the first two, and one depth of 34 of other objects'
 # and no normals of 15 above, cut to the mask's outline so that this tells nothing; of those that were flattened 49
 # depths of 52 and five normals in six came below the third, of good ones with errors that are smooth (5 % of the
 # extent, 10° in each component) none.
