@@ -16,7 +16,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion, binary_fill_holes
-from scipy.stats import rankdata
 
 from refine_batch.cameras.camera import Camera, project, stack_cameras
 from refine_batch.losses.hints import seen_surface
@@ -225,5 +224,7 @@ def _normals_problem(told: np.ndarray, normals: np.ndarray, both: np.ndarray) ->
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import rankdata  # as long to import as much else together, and of use with hints alone
+
     ranks = np.stack([rankdata(a), rankdata(b)])
     return float(np.corrcoef(ranks)[0, 1]) if ranks.std(axis=1).min() > 0 else 0.0
