@@ -153,8 +153,10 @@ def _same_path() -> Iterator[None]:
 
 
 def _begin(all_there: Barrier) -> None:
-    """In a new process: end with the actor, even one that was killed, and use one core."""
+    """In a new process: end with the actor, even one that was killed, use one core, and be ready for work."""
     import torch
+
+    from refine_batch.job.host_work import rehearse
 
     actor = multiprocessing.parent_process()
     assert actor is not None
@@ -167,6 +169,7 @@ def _begin(all_there: Barrier) -> None:
     # Ctrl-C is the driver's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    rehearse()
     # Nobody begins before all are there, lest one that is quick make the executor think that fewer will do.
     all_there.wait()
 

@@ -10,14 +10,20 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.errors import InstanceError
 from refine_batch.instance import Instance, RefinedInstance
+from refine_batch.io.resample import Frame, sharpened
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Task
 from refine_batch.job.outcomes import failed
+from refine_batch.mesh import Mesh
+from refine_batch.methods.base import MethodOutput
+from refine_batch.refinement.optimise import Optimised
 from refine_batch.refinement.pipeline import concluded_all, prepared_or_error, returned_or_failed
 from refine_batch.refinement.prepare import Prepared
 
@@ -141,6 +147,20 @@ def conclude(some: Found) -> tuple[list[RefinedInstance], float]:
         each = zip(some.ids, some.outcomes, strict=True)
         results = [returned_or_failed(name, outcome, some.config) for name, outcome in each]
     return results, time.perf_counter() - begun
+
+
+def rehearse() -> None:
+    """Prepare and conclude a small instance, so that what is imported and compiled on first use is there when the
+    first batch comes."""
+    config = RefineConfig(method="large-steps")
+    corners = np.array([[0.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 1.0, 0.2], [0.1, 0.3, 1.0]])
+    mesh = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))
+    blank = np.zeros((32, 32, 3), np.uint8)
+    inside = sharpened(gaussian_filter(np.pad(np.ones((16, 16), np.float32), 8), 1.0), Frame(32, 32, 32), 0.5)
+    found = prepared_or_error(Instance("rehearsal", mesh, blank, inside, Camera(30.0, 20.0, 2.0)), config)
+    if isinstance(found, Prepared):
+        moved = MethodOutput(1.01 * found.subject.mesh.vertices, losses={"silhouette": 0.0}, steps=1)
+        concluded_all([found.instance_id], [Optimised(found, moved)], config)
 
 
 def _timed_load(task: Task, assignment: Assignment) -> tuple[Instance | Exception, float]:

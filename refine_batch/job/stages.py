@@ -150,7 +150,10 @@ class Conclude:
         hands = min(self._crew.hands, len(places))
         # Dealt out in turn: each hand has rows of all sizes.
         dealt = [places[hand::hands] for hand in range(hands)]
-        work = [Found([ids[k] for k in some], [made[k] for k in some], self._config, on_host) for some in dealt]
+        work = [
+            Found([ids[k] for k in some], [_without_picture(made[k]) for k in some], self._config, on_host)
+            for some in dealt
+        ]
         found: dict[int, RefinedInstance] = {}
         for some, (results, seconds) in zip(dealt, self._crew.map(conclude, work), strict=True):
             found |= zip(some, results, strict=True)
@@ -174,6 +177,14 @@ class Conclude:
             stages=dict(own),
             device=str(self._device),
         )
+
+
+def _without_picture(made: Any) -> Any:
+    """What the method made of a row, less what nobody asks any more and is most of its bytes."""
+    if not isinstance(made, Optimised):
+        return made
+    subject = made.prepared.subject
+    return replace(made, prepared=replace(made.prepared, subject=replace(subject, image=subject.image[:0])))
 
 
 class Stages:
