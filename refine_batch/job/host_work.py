@@ -33,7 +33,7 @@ LOADED_AHEAD = 1 << 28
 
 @dataclass(eq=False)
 class Readied:
-    """A row that was loaded and prepared, or the outcome where that came to nothing.
+    """A row that was loaded and prepared, packed, or the outcome where that came to nothing.
 
     Attributes
     ----------
@@ -181,4 +181,30 @@ def _prepared(task: Task, loaded: Instance | Exception, seconds: float, assignme
     if isinstance(found, InstanceError):
         outcome = replace(failed(task.row.instance_id, found), notes=loaded.notes)
         return Readied(None, outcome, loaded.content, loaded.notes, took)
-    return Readied(found, None, loaded.content, loaded.notes, took)
+    return Readied(_packed(found), None, loaded.content, loaded.notes, took)
+
+
+def _packed(prepared: Prepared) -> Prepared:
+    """With its picture in bytes, where that loses nothing: of what goes from one process to another it is the most."""
+    picture = prepared.subject.image
+    small = (picture * 255.0).round().astype(np.uint8)
+    return _pictured(prepared, small) if np.array_equal(_unpacked(small), picture) else prepared
+
+
+def unpacked(prepared: Prepared) -> Prepared:
+    """As it was before it was packed."""
+    picture = prepared.subject.image
+    return _pictured(prepared, _unpacked(picture)) if picture.dtype == np.uint8 else prepared
+
+
+def without_picture(prepared: Prepared) -> Prepared:
+    """All that it takes to conclude."""
+    return _pictured(prepared, prepared.subject.image[:0])
+
+
+def _unpacked(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float32) / 255.0
+
+
+def _pictured(prepared: Prepared, picture: np.ndarray) -> Prepared:
+    return replace(prepared, subject=replace(prepared.subject, image=picture))

@@ -19,7 +19,7 @@ from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
-from refine_batch.job.host_work import Found, Readied, Some, conclude, ready
+from refine_batch.job.host_work import Found, Readied, Some, conclude, ready, unpacked, without_picture
 from refine_batch.job.outcomes import failed
 from refine_batch.job.shelf import bytes_of
 from refine_batch.job.turns import Turns
@@ -98,7 +98,7 @@ class Optimise:
 
     def __call__(self, passing: Passing) -> None:
         places = [k for k, row in enumerate(passing.rows) if row.prepared is not None]
-        prepared = [row.prepared for row in passing.rows if row.prepared is not None]
+        prepared = [unpacked(row.prepared) for row in passing.rows if row.prepared is not None]
         with self._turns.at_the_device(passing.batch.name):
             for group in groups(prepared, self._assignment.config, self._device, self._assignment.batch_size):
                 begun = time.perf_counter()
@@ -183,8 +183,7 @@ def _without_picture(made: Any) -> Any:
     """What the method made of a row, less what nobody asks any more and is most of its bytes."""
     if not isinstance(made, Optimised):
         return made
-    subject = made.prepared.subject
-    return replace(made, prepared=replace(made.prepared, subject=replace(subject, image=subject.image[:0])))
+    return replace(made, prepared=without_picture(made.prepared))
 
 
 class Stages:
