@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label, zoom
-from scipy.signal import correlate
 
 from refine_batch.figures.iou_2d import mask_iou
 
@@ -100,6 +99,8 @@ def occlusion_doubt(
 
 def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
     """The best 2D IoU of two (H, W) masks, not empty, of which the first is moved and resized in the picture."""
+    from scipy.signal import correlate  # slow to import, and seldom needed
+
     step = -(-max(mask.shape) // _SIDE)
     there = mask[::step, ::step].astype(np.float32)
     best = 0.0
