@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -52,6 +52,12 @@ class PaddedMeshes:
             face_count=torch.tensor([len(mesh.faces) for mesh in meshes], dtype=torch.int32, device=device),
             alike=len(meshes) > 1 and all(mesh.faces is meshes[0].faces for mesh in meshes),
         )
+
+    def moved(self, vertices: Float[Tensor, "b v 3"]) -> PaddedMeshes:
+        """The same meshes with their vertices elsewhere; what follows from the faces is worked out once for both."""
+        other = replace(self, vertices=vertices)
+        other.__dict__["edges"] = self.edges
+        return other
 
     @cached_property
     def edges(self) -> Edges:

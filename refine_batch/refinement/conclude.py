@@ -223,7 +223,7 @@ class Ruler:
         placed = torch.from_numpy(self._working.placed(mesh.vertices))[None]
         view = torch.zeros(1, dtype=torch.int32)
         cameras, size = stack_cameras([camera]), len(self._views[0].mask)
-        return silhouettes(replace(self._source, vertices=placed), cameras, view, size)[0].numpy()
+        return silhouettes(self._source.moved(placed), cameras, view, size)[0].numpy()
 
     @cached_property
     def _source(self) -> PaddedMeshes:
