@@ -138,6 +138,7 @@ class Fleet:
             clock=lambda: self.now,
         )
         self._actors: list[Actor] = []
+        self._idle: dict[Actor, None] = {}
         self._events: list[tuple[float, int, str, Actor, int]] = []
         self._count = 0
         self.batches = self.repeated = 0
@@ -179,12 +180,14 @@ class Fleet:
         heapq.heappush(self._events, (at, self._count, what, actor, number))  # type: ignore[misc]
 
     def _give(self, actors: list[Actor]) -> None:
-        self._schedule.hand_out(actors, self._assign)
-        idle = [actor for actor in actors if not actor.batches]
+        # As the driver does: whoever has nothing is asked again.
+        self._idle = {actor: None for actor in (*actors, *self._idle) if not actor.batches and actor.number >= 0}
+        self._schedule.hand_out(dict.fromkeys((*actors, *self._idle)), self._assign)
+        idle = [actor for actor in self._idle if not actor.batches]
         if idle and self._work.exhausted:
-            for victim, batch in self._schedule.to_take_back(self._actors, len(idle)):
+            for victim, batch in self._schedule.to_take_back(self._actors, idle):
                 victim.batches.remove(batch)
-                self._schedule.taken_back(batch, len(idle))
+                self._schedule.ledger.put_back(batch)
             self._schedule.hand_out(idle, self._assign)
 
     def _assign(self, actor: Actor, batch: Batch) -> None:

@@ -95,7 +95,11 @@ def aims(lines: list[dict]) -> Iterator[str]:
             worse = [float(after > 1.1 * before) for before, after in found]
             yield row(f"{case}: share worse by more than 10 %", 0.0, worse)
     yield from _hints(by_case, row)
-    for case in ("depth-foreign", "normals-foreign", "views-foreign"):
+    for case in ("depth-smooth", "normals-smooth"):
+        if good := [line["chamfer"] for (_, kind, _), line in by_case.get(case, {}).items() if kind == "good"]:
+            yield row(f"{case}, good: share made worse", 0.0, [float(after > WORSE * before) for before, after in good])
+    wrong = [f"{what}-foreign{how}" for what in ("depth", "normals") for how in ("", "-cut", "-whole")]
+    for case in (*wrong, "views-foreign"):
         if found := list(by_case.get(case, {}).values()):
             silent = [line for line in found if line["chamfer"][1] > WORSE * line["chamfer"][0] and not line["notes"]]
             yield row(f"{case}: worse in silence", 0.0, [float(line in silent) for line in found])

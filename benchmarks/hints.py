@@ -2,7 +2,7 @@
 
     python benchmarks/hints.py FOLDER                              # all cases, the first eight shapes
     python benchmarks/hints.py FOLDER --cases one views --kinds grid warp --limit 13
-    python benchmarks/hints.py --synthetic 20 --cases one occluded
+    python benchmarks/hints.py --synthetic 20 --cases one occluded   # --skip 20: of the objects from the 21st on
     python benchmarks/hints.py FOLDER --cases depth --options large_steps.weights.depth=10000
     python benchmarks/hints.py --summary --out lines.jsonl         # the tables of what has been run, no run
 
@@ -21,8 +21,9 @@ FOLDER holds true meshes, as for `benchmarks/shapes.py`, whose cameras, coarse m
     depth               of every pixel, metric, with noise of 5 % of the depth; depth-scale: times 3.7, called relative;
                         depth-range: from 0 to 1 over the object, called relative; inverse: 1/depth times 3.7
     depth-smooth        metric, with slow waves of 5 % of the extent instead
-    normals             with noise of 10° in each of two directions
-    depth-foreign, normals-foreign  of another object's picture
+    normals             with noise of 10° in each of two directions; normals-smooth: slow waves of as much instead
+    depth-foreign, normals-foreign  of another object's picture; -cut: of what is within this one's outline alone;
+                        -whole: with a wall behind it, told as well
 
 Chamfer-L2 in place as in `shapes.py`; the F-score in place at 0.05, the true shape's largest extent being 2; 2D IoU
 with the true outline at the camera that was used. Beneath the table stands what was aimed at and what was reached
@@ -181,15 +182,25 @@ def frame(it: Scenery, case: str) -> Instance:
     return it.instance(case, mask=mask, camera=camera, known=known)
 
 
+def foreign(it: Scenery, case: str, values: np.ndarray) -> np.ndarray:
+    """Depth (H, H) or normals (H, H, 3), NaN where nothing is told, as the case has them."""
+    if case.endswith("-cut"):
+        values[~it.mask] = np.nan
+    elif case.endswith("-whole"):
+        wall = np.nanmax(values) + 0.2 if values.ndim == 2 else np.array([0.0, 0.0, 1.0], values.dtype)
+        values = np.where(np.isfinite(values), values, wall)
+    return values
+
+
 def depth(it: Scenery, case: str) -> Instance:
-    values, random = it.seen(case == "depth-foreign")[0], it.random("noise")
+    values, random = foreign(it, case, it.seen("foreign" in case)[0]), it.random("noise")
     if case == "depth-smooth":
         waves = gaussian_filter(random.normal(size=values.shape), 15.0)
         values = values + 0.05 * waves / waves.std()
     else:
         values = values * (1.0 + 0.05 * random.normal(size=values.shape))
     kind = "metric"
-    if case in ("depth-scale", "depth-foreign"):
+    if case == "depth-scale" or "foreign" in case:
         values, kind = 3.7 * values, "relative"
     elif case == "depth-range":
         low, high = np.nanquantile(values, [0.01, 0.99])
@@ -200,8 +211,12 @@ def depth(it: Scenery, case: str) -> Instance:
 
 
 def normals(it: Scenery, case: str) -> Instance:
-    values = it.seen(case == "normals-foreign")[1]
-    values = values + math.radians(10.0) * it.random("noise").normal(size=values.shape)
+    values = foreign(it, case, it.seen("foreign" in case)[1])
+    noise = it.random("noise").normal(size=values.shape)
+    if case == "normals-smooth":
+        noise = gaussian_filter(noise, (15.0, 15.0, 0.0))
+        noise /= noise.std()
+    values = values + math.radians(10.0) * noise
     values /= np.linalg.norm(values, axis=-1, keepdims=True)
     return it.instance(case, normals=values.astype(np.float32))
 
@@ -214,9 +229,9 @@ CASES: dict[str, tuple[Case, str]] = {
     **dict.fromkeys(("occluded", "occluded-blind", "band", "band-blind"), (occluded, "mask")),
     "frame": (frame, "mask"),
     **dict.fromkeys(("depth", "depth-scale", "depth-range", "inverse", "depth-smooth"), (depth, "hint")),
-    "normals": (normals, "hint"),
-    "depth-foreign": (depth, "hint"),
-    "normals-foreign": (normals, "hint"),
+    **dict.fromkeys(("normals", "normals-smooth"), (normals, "hint")),
+    **dict.fromkeys(("depth-foreign", "depth-foreign-cut", "depth-foreign-whole"), (depth, "hint")),
+    **dict.fromkeys(("normals-foreign", "normals-foreign-cut", "normals-foreign-whole"), (normals, "hint")),
 }
 
 
@@ -270,7 +285,7 @@ def centred(mesh: Mesh) -> Mesh:
 
 def shapes_of(arguments: argparse.Namespace) -> list[tuple[str, Mesh]]:
     if arguments.synthetic:
-        made = (make_instance(i) for i in range(arguments.synthetic))
+        made = (make_instance(i) for i in range(arguments.skip, arguments.skip + arguments.synthetic))
         return [(it.instance_id, centred(it.ground_truth)) for it in made if it.ground_truth is not None]
     paths = sorted((p for p in arguments.folder.rglob("*") if p.suffix.lower() in FORMATS), key=lambda p: p.stem)
     if arguments.shapes:
@@ -282,6 +297,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="true meshes; subfolders too")
     parser.add_argument("--synthetic", type=int, default=0, metavar="N", help="so many of the package's own objects")
+    parser.add_argument(
+        "--skip", type=int, default=0, metavar="N", help="of the package's own objects, the first so many"
+    )
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
     parser.add_argument("--kinds", nargs="+", choices=list(KINDS), help="default: what suits each case")
     parser.add_argument("--limit", type=int, default=8, help="the first so many shapes by name")

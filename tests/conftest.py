@@ -12,12 +12,11 @@ import s3_server
 import shape_checks
 import torch
 from hypothesis import HealthCheck, settings
-from jaxtyping import install_import_hook
 
 from refine_batch.io.storage import Storage
 
 # Before any test imports these modules.
-install_import_hook(shape_checks.CHECKED, "shape_checks.check")
+shape_checks.install()
 
 # How long an example takes says more about what else the machine does than about the code. A gate tries the same
 # examples each time; new ones are for people, who can look at what they find.

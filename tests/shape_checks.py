@@ -1,5 +1,15 @@
 """The type checker that checks the core's annotations, shapes included, while the tests run."""
 
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections import defaultdict
+
+import jaxtyping
+import numpy as np
+import torch
 from beartype import BeartypeConf, beartype
 
 # Warp compiles the source of its kernels, which decorators would change: their modules stay out.
@@ -19,3 +29,63 @@ CHECKED = (
 
 # As PEP 484 has it, an int is welcome where a float is asked for.
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+
+_jaxtyped = jaxtyping.jaxtyped
+# By a function's code, for those that are made anew with each call of another: what was passed and what came of it.
+_seen: dict[types.CodeType, dict] = defaultdict(dict)
+
+
+def described(value: object) -> object:
+    """All of a value that an annotation may speak of: two that are described alike are both right, or neither is."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return type(value), tuple(value.shape), value.dtype
+    if isinstance(value, bool | int | str):
+        return type(value), value
+    if isinstance(value, tuple | list):
+        return type(value), tuple(map(described, value))
+    if isinstance(value, dict):
+        return type(value), tuple((described(key), described(item)) for key, item in value.items())
+    return type(value)
+
+
+def checked_once(fn=None, *, typechecker):
+    """`jaxtyping.jaxtyped`, which takes longer than many a function, for arguments and results unlike any before."""
+    if fn is None:
+        return functools.partial(checked_once, typechecker=typechecker)
+    if not inspect.isfunction(fn):
+        return _jaxtyped(fn, typechecker=typechecker)
+    seen = _seen[fn.__code__]
+
+    @functools.wraps(fn)
+    def wrapper(*args, **kwargs):
+        __tracebackhide__ = True
+        passed = described(args), described(kwargs)
+        if passed not in seen:
+            result = _jaxtyped(fn, typechecker=typechecker)(*args, **kwargs)
+            seen[passed] = {described(result)}
+            return result
+        result = fn(*args, **kwargs)
+        came = described(result)
+        if came not in seen[passed]:
+            _jaxtyped(_giving(fn, result), typechecker=typechecker)(*args, **kwargs)
+            seen[passed].add(came)
+        return result
+
+    return wrapper
+
+
+def _giving(fn: types.FunctionType, result: object) -> types.FunctionType:
+    """A function of the same signature that has this result."""
+
+    def give(*args, **kwargs):
+        return result
+
+    # Annotations are text, and names in it those of the function's module.
+    given = types.FunctionType(give.__code__, fn.__globals__, fn.__name__, closure=give.__closure__)
+    return functools.wraps(fn)(given)
+
+
+def install() -> None:
+    """Have the modules checked that are imported from now on."""
+    jaxtyping.jaxtyped = checked_once
+    jaxtyping.install_import_hook(CHECKED, "shape_checks.check")

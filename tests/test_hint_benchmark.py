@@ -76,6 +76,25 @@ def test_hints_are_the_true_surface_with_noise(benchmark, scenery):
     assert np.degrees(np.median(np.arccos(cosine.clip(-1, 1)))) == pytest.approx(12.0, abs=3.0)
 
 
+def test_another_objects_hints_are_its_own_cut_or_before_a_wall(benchmark, scenery):
+    own, cut, whole = (
+        benchmark.CASES[case][0](scenery, case).depth.values
+        for case in ("depth-foreign", "depth-foreign-cut", "depth-foreign-whole")
+    )
+    there = np.isfinite(own)
+    assert (there & ~scenery.mask).any()
+    np.testing.assert_array_equal(np.isfinite(cut), there & scenery.mask)
+    np.testing.assert_array_equal(whole[there], own[there])
+    assert np.isfinite(whole).all()
+    assert np.median(whole[~there]) > np.nanmedian(own)
+    wall = benchmark.CASES["normals-foreign-whole"][0](scenery, "normals-foreign-whole").normals
+    assert np.median(wall[~there][:, 2]) > 0.9
+    # Neighbours are wrong alike.
+    smooth, rough = (benchmark.CASES[case][0](scenery, case).normals for case in ("normals-smooth", "normals"))
+    steps = [np.nanmedian(np.linalg.norm(np.diff(normals, axis=0), axis=2)) for normals in (smooth, rough)]
+    assert steps[0] < 0.5 * steps[1]
+
+
 def test_a_run_prints_what_was_aimed_at_and_goes_on_where_it_was(benchmark, folder, tmp_path, capsys):
     out = tmp_path / "lines.jsonl"
     words = [str(folder), "--out", str(out), "--kinds", "warp", "--options", "steps=4", f"image_size={SIZE}"]
@@ -124,6 +143,8 @@ def test_what_misses_its_aim_is_said_so(benchmark):
         line("normals", "good", 0.9, 1.9, shape="b"),
         line("depth-foreign", "warp", 4.0, 5.0, notes=("depth left out",)),
         line("normals-foreign", "warp", 4.0, 5.0),
+        line("normals-foreign-cut", "warp", 4.0, 4.0),
+        line("depth-smooth", "good", 0.4, 0.5),
     ]
     rows = [row.strip("| ").split(" | ") for row in benchmark.aims(lines)][2:]
     found = {cells[0]: (cells[1], cells[3].strip(), "missed" in cells[-1]) for cells in rows}
@@ -137,6 +158,8 @@ def test_what_misses_its_aim_is_said_so(benchmark):
         "normals, good: share made worse": ("1", "1.000", True),
         "depth-foreign: worse in silence": ("1", "0.000", False),
         "normals-foreign: worse in silence": ("1", "1.000", True),
+        "normals-foreign-cut: worse in silence": ("1", "0.000", False),
+        "depth-smooth, good: share made worse": ("1", "1.000", True),
         "views: CPU seconds to one picture's": ("1", "3.000", True),
         "normals: CPU seconds to one picture's": ("1", "1.000", False),
     }

@@ -61,6 +61,16 @@ def as_array(tensor: Tensor, dtype: type) -> Any:
 
 def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> None:
     """Launch `kernel` on the device of its tensors, in order with torch's work there."""
+    _launched(kernel, dim, arguments, record_cmd=False)
+
+
+def recorded(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> wp.Launch:
+    """A launch to be made again and again with the same tensors, by its own `launch`; made ready once, it takes a fifth
+    of the time. The tensors, which are on the CPU, must be kept by who keeps this."""
+    return _launched(kernel, dim, arguments, record_cmd=True)
+
+
+def _launched(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list, record_cmd: bool) -> Any:
     start()
     device = next(a.device for a in arguments if isinstance(a, Tensor))
     # The kernel's own types: the shape alone does not tell three values from one vector.
@@ -70,6 +80,10 @@ def launch(kernel: wp.Kernel, dim: int | tuple[int, ...], arguments: list) -> No
     ]
     stream = wp.stream_from_torch(torch.cuda.current_stream(device)) if device.type == "cuda" else None
     where = kernel.module, str(device)
+    on = wp.device_from_torch(device)
     with contextlib.nullcontext() if where in _loaded else _loading:
-        wp.launch(kernel, dim=dim, inputs=inputs, device=wp.device_from_torch(device), stream=stream, record_tape=False)
+        command = wp.launch(
+            kernel, dim=dim, inputs=inputs, device=on, stream=stream, record_tape=False, record_cmd=record_cmd
+        )
     _loaded.add(where)
+    return command

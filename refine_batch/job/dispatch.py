@@ -80,7 +80,7 @@ class Dispatch:
             largest=self._batch_size,
             exact=exact,
             actors=lambda: max(self._pool.alive, self._demand.target(self._slots())),
-            everyone=lambda: self._pool.of("ready"),
+            everyone=self._staying,
             stop_on_failures_alike=options.max_failed_fraction < 1,
         )
         self.ledger = self._schedule.ledger
@@ -183,7 +183,7 @@ class Dispatch:
 
     def _hand_out(self) -> None:
         self._let_go()
-        free = [worker for worker in self._pool.of("ready") if worker.node_id not in self._draining]
+        free = self._staying()
         if self._outage.waiting:
             # One batch looks whether the store is there again; nothing else is begun.
             if self._outage.look():
@@ -193,11 +193,15 @@ class Dispatch:
         idle = [worker for worker in free if worker.idle]
         if not idle:
             return
-        for worker, batch in self._schedule.to_take_back(self._pool.busy, len(idle)):
+        for worker, batch in self._schedule.to_take_back(self._pool.busy, idle):
             self._pool.withdraw(worker, batch)
         if self._plan.exhausted and not self.ledger.waiting and not any(len(w.held) > 1 for w in self._pool.busy):
             for worker in idle:
                 self._pool.release(worker)
+
+    def _staying(self) -> list[Worker]:
+        """Actors that are ready, on nodes that are not about to go."""
+        return [worker for worker in self._pool.of("ready") if worker.node_id not in self._draining]
 
     def _let_go(self) -> None:
         """Take work from nodes that are about to go, and actors from cores that are another run's too."""
@@ -223,7 +227,7 @@ class Dispatch:
         elif batch is not None and report is not None:
             self._answered(event.worker, batch, report, event.seconds)
         elif batch is not None and fault is None:
-            self._schedule.taken_back(batch, len(self._pool.idle))
+            self.ledger.put_back(batch)
         elif batch is not None and fault is not None:
             if not self._written_later(event.worker, batch, fault):
                 self._aftermath.look(batch, fault)

@@ -96,6 +96,12 @@ class Ledger:
         """Return a batch that nobody began."""
         self._again.appendleft(batch)
 
+    def next(self, alone: bool = True) -> Batch | None:
+        """What `take` would give of those that go again."""
+        if self._later and self._later[0][0] <= self.clock():
+            return self._later[0][2]
+        return next((batch for batch in self._again if alone or not batch.alone), None)
+
     @property
     def waiting(self) -> int:
         """Batches that go again, now or later."""
@@ -106,6 +112,13 @@ class Ledger:
         """Those that go again now."""
         now = self.clock()
         return len(self._again) + sum(due <= now for due, *_ in self._later)
+
+    @property
+    def ready_weight(self) -> float:
+        """The weight of those that go again now."""
+        now = self.clock()
+        again = sum(batch.weight for batch in self._again)
+        return again + sum(batch.weight for due, _, batch in self._later if due <= now)
 
     @property
     def waiting_rows(self) -> int:

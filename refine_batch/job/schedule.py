@@ -5,6 +5,7 @@ Pure logic over the ledger and the rows that are left; benchmarks/fleet.py runs 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, TypeVar
@@ -14,7 +15,7 @@ import numpy as np
 from refine_batch.job.batch import Batch
 from refine_batch.job.ledger import Ledger
 from refine_batch.job.shelf import USUAL
-from refine_batch.job.sizing import MEMORY, MUCH, Costs, Pace, share
+from refine_batch.job.sizing import MEMORY, MUCH, Costs, Pace, end_of, next_of
 
 # Batches in an actor's hands: one on the device, one that is made ready or waits for it, one that is concluded.
 DEPTH = 3
@@ -106,11 +107,14 @@ class Schedule:
         self.ledger = Ledger(self._fresh, stop_on_failures_alike=stop_on_failures_alike, clock=clock)
         self._for: Hand | None = None
         self._usual = 1.0
+        self._now = 0.0
+        self._end: float | None = None
 
     def hand_out(self, free: Iterable[H], give: Callable[[H, Batch], None], *, at_most: int | None = None) -> None:
         """Give batches to actors: each its first before any its second, so that few batches reach many actors."""
+        self._now, self._end = self._clock(), None
         levels: list[list[H]] = [[] for _ in range(self._depth)]
-        for hand in free:
+        for hand in sorted(free, key=lambda hand: hand.pace.speed, reverse=True):
             if len(hand.batches) < self._depth:
                 levels[len(hand.batches)].append(hand)
         given = 0
@@ -121,7 +125,7 @@ class Schedule:
                 if hand.batches and hand.batches[0].alone:
                     continue
                 self._for = hand
-                batch = self.ledger.take(alone=level == 0)
+                batch = self._next(hand, alone=level == 0)
                 if batch is None:
                     continue
                 give(hand, batch)
@@ -129,19 +133,20 @@ class Schedule:
                 if level + 1 < self._depth:
                     levels[level + 1].append(hand)
 
-    def to_take_back(self, busy: Iterable[H], idle: int) -> list[tuple[H, Batch]]:
-        """Batches that wait in busy hands while `idle` actors have nothing to do; the hands most laden first."""
+    def to_take_back(self, busy: Iterable[H], idle: Sequence[Hand]) -> list[tuple[H, Batch]]:
+        """Batches that wait in busy hands and that `idle` ones would have done sooner; those that end last first."""
         if not idle or self.ledger.ready or not self._work.exhausted:
             return []
-        laden = [hand for hand in busy if len(hand.batches) > 1]
-        laden.sort(key=lambda hand: sum(batch.weight for batch in hand.batches) / hand.pace.speed, reverse=True)
-        return [(hand, hand.batches[-1]) for hand in laden[:idle]]
-
-    def taken_back(self, batch: Batch, idle: int) -> None:
-        """Put a batch back that its actor had not begun; in halves where more than one is idle."""
-        parts = batch.halves() if idle > 1 and len(batch) > 1 and not self._exact else (batch,)
-        for part in reversed(parts):
-            self.ledger.put_back(part)
+        self._now = self._clock()
+        line = self.costs.line()
+        laden = [(self._free_at(hand, line), hand) for hand in busy if len(hand.batches) > 1]
+        laden.sort(key=lambda entry: entry[0], reverse=True)
+        takers = sorted(idle, key=lambda hand: hand.pace.speed, reverse=True)
+        return [
+            (hand, hand.batches[-1])
+            for (end, hand), taker in zip(laden, takers, strict=False)
+            if self._now + self._takes(taker, hand.batches[-1], line) < end
+        ]
 
     def took(self, hand: Hand, batch: Batch, seconds: float) -> None:
         """Learn from a batch that took an actor so long."""
@@ -150,32 +155,74 @@ class Schedule:
         self._usual += (1 - MEMORY) * (hand.pace.speed - self._usual)
         self.costs.add(batch.weight, seconds * hand.pace.speed / self._usual)
 
+    def _next(self, hand: Hand, alone: bool) -> Batch | None:
+        """What goes again, or fresh rows; None where neither is for this actor."""
+        again = self.ledger.next(alone)
+        if again is None or again.alone or not again.weight or self._exact or self._much_left(hand):
+            return self.ledger.take(alone)
+        weight = self._until_the_end(hand)
+        if not weight:
+            return None
+        batch = self.ledger.take(alone)
+        rows = math.ceil(len(again) * weight / again.weight - 1e-6)
+        if batch is None or rows >= len(batch):
+            return batch
+        self.ledger.put_back(batch.chosen(range(rows, len(batch))))
+        return batch.chosen(range(rows))
+
     def _fresh(self) -> Batch | None:
         if self._exact or self._for is None:
             return self._work.take(self._largest)
-        left, full, actors = self._work.left, self._largest * self._work.each, max(1, self._actors())
-        full = min(full, max(HEAVIEST, self._work.each))
-        hand, speed = self._for, self._for.pace.speed
-        if not left or (not hand.pace.known and len(hand.batches) >= FIRST_DEPTH):
+        hand = self._for
+        if not self._work.left or (not hand.pace.known and len(hand.batches) >= FIRST_DEPTH):
             return None
-        if sum(batch.weight for batch in hand.batches[1:]) > LEAD * full * speed:
+        full = self._full()
+        if sum(batch.weight for batch in hand.batches[1:]) > LEAD * full * hand.pace.speed:
             return None
-        # Without what others have in hand it is no more than the share, and soon told.
-        if speed / actors * left - self._load(hand) > MUCH * full:
-            return self._work.take(self._largest, full)
-        hands = self._everyone()
-        loads = {id(other): self._load(other) for other in hands}
-        speeds = sum(other.pace.speed for other in hands) + max(0, actors - len(hands))
-        mine = loads.get(id(hand), 0.0)
-        weight = share(left, sum(loads.values()), mine, speed, speeds, full)
-        if hand.batches and weight < min(full, self.costs.floor):
-            return None  # so little is better done by one that has nothing
-        return self._work.take(self._largest, max(weight, 1e-9)) if weight or not hand.batches else None
+        weight = full if self._much_left(hand) else self._until_the_end(hand)
+        return self._work.take(self._largest, weight) if weight else None
 
-    def _load(self, hand: Hand) -> float:
-        """The weight in an actor's hands that is not done yet, as far as can be told."""
-        weights = [batch.weight for batch in hand.batches]
-        if not weights:
-            return 0.0
-        passed = (self._clock() - hand.since) * hand.pace.speed / max(self.costs.seconds(weights[0]), 1e-9)
-        return sum(weights) - weights[0] * min(1.0, max(0.0, passed))
+    def _much_left(self, hand: Hand) -> bool:
+        """Whether an actor's share of what is left is more than a few full batches: soon told, and often."""
+        line, full = self.costs.line(), self._full()
+        batches = hand.pace.speed / max(1, self._actors()) * self._work.left / full
+        in_hand = (self._free_at(hand, line) - self._now) * hand.pace.speed
+        return (batches - MUCH) * (line[0] + line[1] * full) > in_hand
+
+    def _full(self) -> float:
+        """The weight of a batch, at most."""
+        return min(self._largest * self._work.each, max(HEAVIEST, self._work.each))
+
+    def _until_the_end(self, hand: Hand) -> float:
+        """The weight of an actor's next batch if all are to end together; 0 where it is to have none."""
+        line, full = self.costs.line(), self._full()
+        if self._end is None:
+            self._end = self._all_done(line, full)
+        weight = next_of((self._end - self._free_at(hand, line)) * hand.pace.speed, line, full)
+        # So little is better done by one that has nothing.
+        return 0.0 if hand.batches and weight < min(full, self.costs.floor) else weight
+
+    def _all_done(self, line: tuple[float, float], full: float) -> float:
+        """When all could be done, those at work that are expected yet."""
+        hands = self._everyone()
+        speeds = [hand.pace.speed for hand in hands]
+        missing = max(0, self._actors() - len(hands))
+        # Nothing is left to those who may never come that others could begin now.
+        speeds += missing * [min([1.0, *speeds])]
+        free = [self._free_at(hand, line) for hand in hands] + missing * [self._now]
+        left = self._work.left + self.ledger.ready_weight
+        return end_of(left, np.array(free), np.array(speeds), line, full)
+
+    def _free_at(self, hand: Hand, line: tuple[float, float]) -> float:
+        """When an actor is done with what it has in hand, as far as can be told."""
+        if not hand.batches:
+            return self._now
+        first, *others = [self._takes(hand, batch, line) for batch in hand.batches]
+        # Before the first answer nobody knows what a second is worth.
+        begun = hand.since if self.costs.known else self._now
+        return max(self._now, begun + first) + sum(others)
+
+    @staticmethod
+    def _takes(hand: Hand, batch: Batch, line: tuple[float, float]) -> float:
+        """Seconds that a batch takes an actor."""
+        return (line[0] + line[1] * batch.weight) / hand.pace.speed

@@ -37,8 +37,8 @@ class SymmetryPlane:
     @property
     def axis(self) -> SymmetryAxis | None:
         """The axis it is perpendicular to, None for an oblique plane."""
-        for name, direction in AXES.items():
-            if abs(abs(float(np.dot(self.normal, direction))) - 1.0) < 1e-6:
+        for name, along in zip(AXES, self.normal, strict=True):
+            if abs(abs(along) - 1.0) < 1e-6:
                 return name  # type: ignore[return-value]
         return None
 

@@ -5,31 +5,29 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
 import torch
 from cholespy import CholeskySolverF, MatrixType
 from jaxtyping import Float
-from scipy.linalg import solveh_banded
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 
 from refine_batch.mesh.batch import MeshBatch
+from refine_batch.mesh.elimination import Factor
 
 # Vertices up to which a GPU solves with explicit inverses, where they fit: at 2000 those of 64 meshes take 100 ms
 # against 700 for one sparse factorisation, and a solve a third of the time.
 MOST_DENSE = 2500
+# Vertices up to which a CPU works factors out in an order of minimum degree: what is larger and regular has up to three
+# times as many entries so as by nested dissection. No more are refined, unless that is asked for.
+MOST_ELIMINATED = 6000
 # Bytes that the inverses of a batch may take.
 MOST_BYTES = 4e9
-# Numbers in a mesh's band up to which it is eliminated as a band.
-MOST_BANDED = 4_000_000
 
 
 class Preconditioner:
     """M of a whole batch, factorised once and solved many times.
 
-    By a sparse Cholesky factor of all instances, or, on a GPU and for meshes of up to `MOST_DENSE` vertices, by
-    explicit inverses. The matrix is block-diagonal, one block per instance; padded vertices are rows of the identity.
+    By sparse Cholesky factors; on a GPU and for meshes of up to `MOST_DENSE` vertices by explicit inverses. The matrix
+    is block-diagonal, one block per instance; padded vertices are rows of the identity.
 
     Parameters
     ----------
@@ -41,8 +39,13 @@ class Preconditioner:
         smooth = _per_instance(batch, smoothness)
         self._batch, self._smoothness = batch, smooth[:, None, None]
         size = batch.vertices.shape[1]
-        dense = batch.device.type == "cuda" and size <= MOST_DENSE and 4 * len(batch) * size**2 <= MOST_BYTES
-        self._solver: Solver = DenseInverse(batch, smooth) if dense else SparseFactor(batch, smooth)
+        on_gpu = batch.device.type == "cuda"
+        dense = on_gpu and size <= MOST_DENSE and 4 * len(batch) * size**2 <= MOST_BYTES
+        self._solver: Solver
+        if on_gpu or size > MOST_ELIMINATED:
+            self._solver = DenseInverse(batch, smooth) if dense else SparseFactor(batch, smooth)
+        else:
+            self._solver = Factor(batch, smooth)
 
     def apply(self, vertices: Float[Tensor, "b v 3"]) -> Float[Tensor, "b v 3"]:
         """M·x."""
@@ -59,7 +62,7 @@ class Solver(Protocol):
 
 
 class SparseFactor:
-    """One sparse Cholesky factor (cholespy), on the CPU or the GPU."""
+    """One sparse Cholesky factor of all instances (cholespy), by nested dissection."""
 
     def __init__(self, batch: MeshBatch, smoothness: Float[Tensor, " b"]):
         of_vertex = smoothness.repeat_interleave(batch.vertices.shape[1])
@@ -107,40 +110,8 @@ class DenseInverse:
 def smoothed(
     batch: MeshBatch, values: Float[Tensor, "b v 3"], smoothness: Float[Tensor, " b"] | float
 ) -> Float[Tensor, "b v 3"]:
-    """M⁻¹·x once, for which on a CPU a band is eliminated: to find what a sparse factor needs takes longer."""
-    smooth = _per_instance(batch, smoothness)
-    counts = batch.vertex_count.tolist()
-    if batch.device.type != "cpu":
-        return Preconditioner(batch, smooth).solve(values)
-    solution = values.clone()
-    for mesh, count in enumerate(counts):
-        found = _banded(batch, mesh, count, float(smooth[mesh]), values[mesh, :count].double().numpy())
-        if found is None:
-            return Preconditioner(batch, smooth).solve(values)
-        solution[mesh, :count] = torch.from_numpy(found).float()
-    return solution
-
-
-def _banded(batch: MeshBatch, mesh: int, count: int, smoothness: float, values: np.ndarray) -> np.ndarray | None:
-    """M⁻¹·x of one mesh, its vertices ordered so that neighbours are near (Cuthill and McKee); None for a wide band."""
-    start = mesh * batch.vertices.shape[1]
-    first = batch.adjacency.crow_indices()[start : start + count + 1].numpy()
-    columns = batch.adjacency.col_indices()[first[0] : first[-1]].numpy() - start
-    graph = csr_array((np.ones(len(columns), np.int8), columns, first - first[0]), shape=(count, count))
-    order = reverse_cuthill_mckee(graph, symmetric_mode=True)
-    place = np.empty(count, np.int64)
-    place[order] = np.arange(count)
-    one, other = place[np.repeat(np.arange(count), np.diff(first))], place[columns]
-    below = one > other
-    width = int((one - other).max(initial=0))
-    if (width + 1) * count > MOST_BANDED:
-        return None
-    band = np.zeros((width + 1, count))
-    band[(one - other)[below], other[below]] = -smoothness
-    band[0] = 1.0 + smoothness * np.diff(first)[order]
-    solution = np.empty_like(values)
-    solution[order] = solveh_banded(band, values[order], lower=True, overwrite_ab=True, check_finite=False)
-    return solution
+    """M⁻¹·x once."""
+    return Preconditioner(batch, smoothness).solve(values)
 
 
 def _per_instance(batch: MeshBatch, smoothness: Float[Tensor, " b"] | float) -> Float[Tensor, " b"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import warp as wp
@@ -13,24 +15,26 @@ from refine_batch.mesh.mesh import Mesh
 LEAF = 4
 
 
+@wp.func
+def widest_reach(point: wp.vec3, middle: wp.vec3, radius: wp.float32):
+    """How far from a point a mesh within a sphere is at most."""
+    return 1.01 * (wp.length(point - middle) + radius) + 1e-6
+
+
 @wp.kernel(enable_backward=False)
 def closest_kernel(
     mesh: wp.uint64,
     points: wp.array[wp.vec3],
-    within: wp.array[wp.float32],
     middle: wp.vec3,
     radius: wp.float32,
     face: wp.array[wp.int32],
     share: wp.array[wp.vec3],
     nearest: wp.array[wp.vec3d],
 ):
-    """`within`, where it is not empty, bounds each point's distance; the sphere bounds all of the mesh."""
+    """The sphere bounds all of the mesh."""
     i = wp.tid()
     point = points[i]
-    reach = 1.01 * (wp.length(point - middle) + radius) + 1e-6
-    if within.shape[0] > 0:
-        reach = wp.min(reach, within[i])
-    query = wp.mesh_query_point_no_sign(mesh, point, reach)
+    query = wp.mesh_query_point_no_sign(mesh, point, widest_reach(point, middle, radius))
     if query.result:
         face[i] = query.face
         shares = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
@@ -71,27 +75,17 @@ class Surface:
         """(N, 3) float64: the nearest point of the mesh to each of (N, 3) points."""
         return self._asked(points)[2]
 
-    def located(self, points: np.ndarray, within: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) int32 faces and (N, 3) float64: on which face and where the nearest point of the mesh lies.
+    @property
+    def tree(self) -> tuple[int, Any, float]:
+        """What a kernel asks: the hierarchy, and a sphere that bounds all of the mesh."""
+        return self._tree.id, self._middle, self._radius
 
-        Parameters
-        ----------
-        within : (N,), or None
-            How far from each point the surface is at most, where that is known: less of it is searched then.
-        """
-        face, _, nearest = self._asked(points, within)
-        return face, nearest
-
-    def _asked(self, points: np.ndarray, within: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    def _asked(self, points: np.ndarray) -> tuple[np.ndarray, ...]:
         queries = torch.from_numpy(np.ascontiguousarray(points, np.float32))
         count = len(queries)
-        bounds = torch.empty(0)
-        if within is not None:
-            # By more than rounding.
-            bounds = torch.from_numpy((within * 1.0001 + 2e-5 * self._radius).astype(np.float32))
         face, share = torch.zeros(count, dtype=torch.int32), torch.zeros(count, 3)
         nearest = torch.zeros(count, 3, dtype=torch.float64)
         if count:
-            sphere = [self._middle, self._radius]
-            launch(closest_kernel, count, [self._tree.id, queries, bounds, *sphere, face, share, nearest])
+            mesh, *sphere = self.tree
+            launch(closest_kernel, count, [mesh, queries, *sphere, face, share, nearest])
         return face.numpy(), share.numpy(), nearest.numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from refine_batch.mesh.mesh import Mesh
-from refine_batch.mesh.normals import area_normals
+from refine_batch.mesh.mirrored import fitted, held
 from refine_batch.mesh.plane import AXES, SymmetryPlane
 from refine_batch.mesh.sampling import has_area, sample_surface
 from refine_batch.mesh.surface import Surface
@@ -24,6 +25,9 @@ AXIS_MARGIN, Z_MARGIN = 1.15, 1.3
 # How many times as far from its mirror image as in the other axis' plane a mesh is, in x's and in z's, before either is
 # fitted, for the plane to be out of the question: of 138 shapes none of them was taken in the end.
 HOPELESS = (1.5, 2.0)
+# How far off what few points say of a mesh's asymmetry may be, as a factor: no more points are asked where no more than
+# that is to be known.
+ROUGHLY = 1.3
 # The plane through the file's own origin across one of its axes is that in which an object was made: it is taken
 # where the mesh is at most so far from its mirror image in it, in extents, and at most so many times as far as in the
 # best plane, and believed by half where it is as far as that, falling so steeply. The coarse mesh's own best plane has
@@ -35,17 +39,15 @@ CENTRED = 0.004
 # Added before they are compared: of two planes in which a mesh is its own mirror image, neither is the better one for
 # the rounding of single numbers.
 ALIKE = 1e-3
-# Points by which planes are fitted, by which they are searched, and by which of those most drop out.
-_SAMPLES, _FEW, _FIRST = 400, 133, 30
+# Points by which planes are fitted, by which they are searched and fitted first, and after how many of those what is
+# not among the best drops out.
+_SAMPLES, _FEW, _DROP = 400, 133, (16, 48)
 _DIRECTIONS = 24
 _STARTS = 2
-_STEPS = 6
-# Steps shorter than this, in extents, are none.
-_SETTLED = 1e-7
-# Nearer than this, in extents, a point lies on the surface: the direction from there is rounding.
-_ON_SURFACE = 1e-5
-# A plane is fitted to what is nearer than about this to its image, in extents: objects are symmetric but for a handle.
-_REACH = 0.03
+# Steps of a fit from anywhere, of one by few points, and of one that takes up where that ended.
+_STEPS, _ROUGH_STEPS, _LAST_STEPS = 6, 4, 4
+# Planes so near each other after the first, in radians and extents, are on their way to the same.
+_SAME = 0.01
 
 
 def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None) -> SymmetryPlane | None:
@@ -70,16 +72,24 @@ def find_plane(mesh: Mesh, seed: int = 0, origin: Sequence[float] | None = None)
     if not has_area(mesh):
         return None
     mirror = Mirror(mesh, seed)
+    own = None if origin is None else mirror.own_plane(origin)
+
+    def is_own(best: float) -> bool:
+        """Whether it is taken where the best plane is one of this asymmetry."""
+        return own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best + ALIKE))
+
     found = mirror.searched()
-    best = min(mirror.fitted(found[:_STARTS]), key=lambda one: one[0])
-    if origin is not None:
-        own = mirror.own_plane(origin)
-        if own is not None and own[0] + ALIKE <= min(OWN_LIMIT, OWN_MARGIN * (best[0] + ALIKE)):
-            return replace(own[1], trust=trust_of(own[0], OWN_HALF_BELIEVED, OWN_STEEPNESS))
-    across = mirror.across(*(next(p for p in found if p.axis == axis) for axis in ("z", "x")))
-    if across[0] + ALIKE <= AXIS_MARGIN * (best[0] + ALIKE):
-        best = across
-    return believed(best[1], best[0])
+    rough = mirror.fitted([plane for _, plane in found[:_STARTS]], True, _FEW, _ROUGH_STEPS)
+    # All points are asked only where few leave it open.
+    if not is_own(min(asymmetry for asymmetry, _ in rough) / ROUGHLY):
+        best = min(mirror.fitted(_worth_fitting(rough), steps=_LAST_STEPS), key=lambda one: one[0])
+        if not is_own(best[0]):
+            z, x = (next(one for one in found if one[1].axis == axis) for axis in ("z", "x"))
+            across = mirror.across(z, x, AXIS_MARGIN * (best[0] + ALIKE))
+            asymmetry, plane = best if across is None else across
+            return believed(plane, asymmetry)
+    assert own is not None
+    return replace(own[1], trust=trust_of(own[0], OWN_HALF_BELIEVED, OWN_STEEPNESS))
 
 
 def believed(plane: SymmetryPlane, asymmetry: float) -> SymmetryPlane | None:
@@ -100,145 +110,120 @@ class Mirror:
         self._points = sample_surface(mesh, _SAMPLES, seed)
         self._surface = Surface(mesh)
         self._vertices = mesh.vertices.astype(np.float64)
-        area = area_normals(mesh)
-        self._normals = area / np.maximum(np.linalg.norm(area, axis=1), 1e-30)[:, None]
 
     def asymmetry(self, plane: SymmetryPlane) -> float:
         """Root mean square distance from the mirrored surface to the surface, in the mesh's units."""
-        return _root_mean(self._held([plane], self._points))[0]
+        return math.sqrt(self._held([plane], 0, _SAMPLES)[0] / _SAMPLES)
 
     def own_plane(self, origin: Sequence[float]) -> tuple[float, SymmetryPlane] | None:
         """The better of the planes across z and x through this point, with its asymmetry; None where that point is but
-        the middle of the mesh."""
+        the middle of the mesh, or the mesh far from its mirror image in either."""
         middles = np.stack([np.zeros(3), self._points.mean(axis=0), self._vertices.mean(axis=0)])
-        planes = []
+        found = []
         for axis in ("z", "x"):
             normal = np.asarray(AXES[axis])
             offset = float(np.dot(normal, origin))
             if np.abs(middles @ normal - offset).min() > CENTRED:
-                planes.append(SymmetryPlane(AXES[axis], offset))
-        found = [(self.asymmetry(plane), plane) for plane in planes]
-        # x's must be the better one by far.
-        return min(found, key=lambda one: (one[0] + ALIKE) / (Z_MARGIN if one[1].axis == "z" else 1.0), default=None)
+                plane = SymmetryPlane(AXES[axis], offset)
+                found.append((math.sqrt(self._held([plane], 0, _FEW)[0] / _FEW), plane))
+        # Of what is out of the question by few points, no more is asked.
+        least = min(map(_as_axis, found), default=0.0)
+        close = [one for one in found if _as_axis(one) <= ROUGHLY * least and one[0] <= ROUGHLY * OWN_LIMIT]
+        return min(((self.asymmetry(plane), plane) for _, plane in close), key=_as_axis, default=None)
 
-    def searched(self) -> list[SymmetryPlane]:
+    def searched(self) -> list[tuple[float, SymmetryPlane]]:
         """The best of upright planes all round, through the middle of the box in each direction and through the mean
-        point, by their asymmetries by few points, the best first: at least `_STARTS` and those of the axes."""
-        planes = []
-        mean = self._points.mean(axis=0)
-        for angle in np.arange(_DIRECTIONS) * (math.pi / _DIRECTIONS):
-            # Rounded, lest the plane across x be none of the axes'.
-            normal = np.round([math.sin(angle), 0.0, math.cos(angle)], 12)
-            along = self._vertices @ normal
-            offsets = (float(along.min() + along.max()) / 2.0, float(mean @ normal))
-            planes += [SymmetryPlane(tuple(normal.tolist()), offset) for offset in offsets]
-        few = self._points[:: _SAMPLES // _FEW]
-        first, rest = few[:_FIRST], few[_FIRST:]
-        begun = self._held(planes, first)
-        so_far = begun.sum(axis=1)
-        squared: dict[int, np.ndarray] = {}
+        point, with their asymmetries by few points, the best first: at least `_STARTS` and those of the axes."""
+        angles = np.arange(_DIRECTIONS) * (math.pi / _DIRECTIONS)
+        # Rounded, lest the plane across x be none of the axes'.
+        normals = np.round(np.stack([np.sin(angles), np.zeros(_DIRECTIONS), np.cos(angles)], axis=1), 12)
+        along = normals @ self._vertices.T
+        offsets = (along.min(axis=1) + along.max(axis=1)) / 2.0, normals @ self._points.mean(axis=0)
+        planes = [
+            SymmetryPlane((x, y, z), offset)
+            for (x, y, z), both in zip(normals.tolist(), np.stack(offsets, axis=1).tolist(), strict=True)
+            for offset in both
+        ]
+        squared = np.zeros(len(planes))
 
-        def finish(wanted: np.ndarray) -> None:
-            places = np.flatnonzero(wanted).tolist()
-            squared.update(zip(places, self._held([planes[i] for i in places], rest), strict=True))
+        def hold(wanted: np.ndarray, first: int, last: int) -> None:
+            some = [plane for plane, is_wanted in zip(planes, wanted, strict=True) if is_wanted]
+            squared[wanted] += self._held(some, first, last)
 
-        wanted = np.array([plane.axis is not None for plane in planes])
-        wanted[np.argsort(so_far)[:_STARTS]] = True
-        finish(wanted)
+        whole = np.array([plane.axis is not None for plane in planes])
+        hold(np.ones(len(planes), bool), 0, _DROP[0])
+        whole[np.argsort(squared)[:_STARTS]] = True
+        hold(whole, _DROP[0], _FEW)
         # What is farther from its image by some of the points than enough others by all of them is none of the best.
-        enough = sorted(so_far[i] + held.sum() for i, held in squared.items())[_STARTS - 1]
-        finish(~wanted & (so_far <= enough))
-        order = sorted(squared)
-        found = zip(_root_mean(np.stack([np.r_[begun[i], squared[i]] for i in order])), order, strict=True)
-        return [planes[i] for _, i in sorted(found)]
+        enough = np.sort(squared[whole])[_STARTS - 1]
+        left = ~whole
+        for first, last in itertools.pairwise((*_DROP, _FEW)):
+            left &= squared <= enough
+            hold(left, first, last)
+        asymmetry = np.sqrt(squared / _FEW)
+        return [(float(asymmetry[i]), planes[i]) for i in np.argsort(squared, kind="stable") if whole[i] or left[i]]
 
-    def fitted(self, planes: Sequence[SymmetryPlane], turn: bool = True) -> list[tuple[float, SymmetryPlane]]:
-        """Each plane fitted to the mirrored points' distances to the surface, and the asymmetry there.
+    def fitted(
+        self, planes: Sequence[SymmetryPlane], turn: bool = True, count: int = _SAMPLES, steps: int = _STEPS
+    ) -> list[tuple[float, SymmetryPlane]]:
+        """Each plane fitted to the distances of `count` mirrored points to the surface, and the asymmetry there.
 
         `turn`: whether directions are fitted, too.
-
-        Steps of Gauss and Newton in angle and offset: where a mirrored point moves by v, its distance to the surface
-        changes by v·d, d being the direction from the surface to it, or the face's normal where it lies on it.
         """
-        now = list(planes)
-        best = [(math.inf, math.inf, plane) for plane in planes]
-        nearest = None
-        for step in range(_STEPS + 1):
-            mirrored = _mirrored(now, self._points)
-            # What was nearest to a point is no farther from where that has moved than it is.
-            within = None if nearest is None else np.linalg.norm(mirrored - nearest, axis=2).ravel()
-            face, nearest = self._surface.located(mirrored.reshape(-1, 3), within)
-            nearest = nearest.reshape(mirrored.shape)
-            away = mirrored - nearest
-            distance = np.linalg.norm(away, axis=2)
-            # By Geman and McClure: what has no image must not pull the plane towards itself.
-            near = 1.0 / (1.0 + (distance / _REACH) ** 2)
-            robust, plain = (near * distance**2).mean(axis=1).tolist(), _root_mean(distance**2)
-            found = zip(robust, plain, now, strict=True)
-            best = [min(one, other, key=lambda f: f[0]) for one, other in zip(best, found, strict=True)]
-            if step == _STEPS:
-                break
-            off = (distance > _ON_SURFACE)[..., None]
-            normals = self._normals[face].reshape(mirrored.shape)
-            direction = np.where(off, away / np.where(off, distance[..., None], 1.0), normals)
-            before, now = now, [self._stepped(*one, turn) for one in zip(now, direction, near, distance, strict=True)]
-            if all(map(_alike, before, now)):
-                break
-        return [one[1:] for one in best]
+        found, squared = fitted(self._surface, self._points, _numbers(planes), count, steps, turn)
+        planes = [SymmetryPlane((x, y, z), offset) for x, y, z, offset in found.tolist()]
+        return list(zip(np.sqrt(squared / count).tolist(), planes, strict=True))
 
-    def across(self, z: SymmetryPlane, x: SymmetryPlane) -> tuple[float, SymmetryPlane]:
-        """Of the planes across the axes z and x, each fitted in its offset, the one to be taken, with its asymmetry."""
-        far = _root_mean(self._held([z, x], self._points))
+    def across(
+        self, z: tuple[float, SymmetryPlane], x: tuple[float, SymmetryPlane], limit: float
+    ) -> tuple[float, SymmetryPlane] | None:
+        """Of planes across the axes z and x, with their asymmetries by few points, each fitted in its offset, the one
+        to be taken, with its asymmetry; None where that, `ALIKE` added, is above `limit`."""
         # No fit makes up for so much.
-        if far[1] > HOPELESS[0] * far[0]:
-            return self.fitted([z], turn=False)[0]
-        if far[0] > HOPELESS[1] * far[1]:
-            return self.fitted([x], turn=False)[0]
-        of_z, of_x = self.fitted([z, x], turn=False)
-        return of_z if of_z[0] + ALIKE <= Z_MARGIN * (of_x[0] + ALIKE) else of_x
+        if x[0] > HOPELESS[0] * z[0]:
+            tried = [z[1]]
+        elif z[0] > HOPELESS[1] * x[0]:
+            tried = [x[1]]
+        else:
+            tried = [z[1], x[1]]
+        rough = self.fitted(tried, False, _FEW, _ROUGH_STEPS)
+        least = min(map(_as_axis, rough))
+        close = [one for one in rough if _as_axis(one) <= ROUGHLY * least and one[0] + ALIKE <= ROUGHLY * limit]
+        if not close:
+            return None
+        taken = min(self.fitted([plane for _, plane in close], False, steps=_LAST_STEPS), key=_as_axis)
+        return taken if taken[0] + ALIKE <= limit else None
 
-    def _stepped(
-        self, plane: SymmetryPlane, direction: np.ndarray, near: np.ndarray, distance: np.ndarray, turn: bool
-    ) -> SymmetryPlane:
-        """The plane one step on."""
-        normal = np.asarray(plane.normal)
-        p, across = self._points, direction @ normal
-        slopes = np.empty((2 if turn else 1, len(p)))
-        slopes[0] = 2.0 * across
-        if turn:
-            along = np.array([normal[2], 0.0, -normal[0]])
-            slopes[1] = -2.0 * ((p @ along) * across + (p @ normal - plane.offset) * (direction @ along))
-        slopes *= near
-        change = np.linalg.lstsq(slopes @ slopes.T, -slopes @ (near * distance), rcond=None)[0]
-        angle = math.atan2(normal[0], normal[2]) + (float(change[1]) if turn else 0.0)
-        if turn:
-            normal = np.array([math.sin(angle), 0.0, math.cos(angle)])
-        return SymmetryPlane(tuple(normal.tolist()), plane.offset + float(change[0]))
-
-    def _held(self, planes: Sequence[SymmetryPlane], points: np.ndarray) -> np.ndarray:
-        """(P, N) squared distances of mirrored points to the surface."""
-        if not planes:
-            return np.zeros((0, len(points)))
-        mirrored = _mirrored(planes, points)
-        nearest = self._surface.nearest(mirrored.reshape(-1, 3)).reshape(mirrored.shape)
-        return ((mirrored - nearest) ** 2).sum(axis=2)
+    def _held(self, planes: Sequence[SymmetryPlane], first: int, last: int) -> np.ndarray:
+        """(P,) sums of the squared distances of some of the mirrored points to the surface."""
+        return held(self._surface, self._points, _numbers(planes), first, last)
 
 
-def _mirrored(planes: Sequence[SymmetryPlane], points: np.ndarray) -> np.ndarray:
-    """(P, N, 3) float64 mirror images of (N, 3) points in each plane."""
-    normals = np.array([plane.normal for plane in planes])
-    ahead = normals @ points.T - np.array([[plane.offset] for plane in planes])
-    return points - 2.0 * ahead[..., None] * normals[:, None]
+def _numbers(planes: Sequence[SymmetryPlane]) -> np.ndarray:
+    """(P, 4) float64 normals and offsets."""
+    return np.array([[*plane.normal, plane.offset] for plane in planes]).reshape(-1, 4)
 
 
-def _alike(one: SymmetryPlane, other: SymmetryPlane) -> bool:
-    """Whether a fit has come to rest."""
-    turned = np.abs(np.subtract(one.normal, other.normal)).max()
-    return bool(max(turned, abs(one.offset - other.offset)) < _SETTLED)
+def _as_axis(one: tuple[float, SymmetryPlane]) -> float:
+    """By which of the planes across z and x, given with their asymmetries, is taken: x's must be better by far."""
+    return (one[0] + ALIKE) / (Z_MARGIN if one[1].axis == "z" else 1.0)
 
 
-def _root_mean(squared: np.ndarray) -> list[float]:
-    return np.sqrt(squared.mean(axis=1)).tolist()
+def _worth_fitting(rough: Sequence[tuple[float, SymmetryPlane]]) -> list[SymmetryPlane]:
+    """Of planes with their asymmetries by few points those that may be the best by all of them, each once."""
+    best, *others = sorted(rough, key=lambda one: one[0])
+    kept = [best[1]]
+    for asymmetry, plane in others:
+        if asymmetry <= ROUGHLY * best[0] and not any(_apart(plane, other) < _SAME for other in kept):
+            kept.append(plane)
+    return kept
+
+
+def _apart(one: SymmetryPlane, other: SymmetryPlane) -> float:
+    """How far apart planes are, by their normals or offsets."""
+    way = 1.0 if np.dot(one.normal, other.normal) >= 0.0 else -1.0
+    turned = np.abs(np.subtract(one.normal, np.multiply(way, other.normal))).max()
+    return float(max(turned, abs(one.offset - way * other.offset)))
 
 
 def asymmetry(mesh: Mesh, plane: SymmetryPlane, seed: int = 0) -> float:

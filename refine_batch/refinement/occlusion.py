@@ -7,9 +7,10 @@ ends the mask at a straight line that the mesh crosses just where the mask touch
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label, zoom
-from scipy.signal import correlate
 
 from refine_batch.figures.iou_2d import mask_iou
 
@@ -66,13 +67,12 @@ def occlusion_doubt(
     share = np.count_nonzero(largest) / covered
     # What is not known may be the object's, as it mostly is beyond the picture's edge.
     off = ~mask if known is None else ~mask & known
-    deepest = float(distance_transform_edt(off)[largest].max()) / root
-    if deepest > DEEP:
+    if _farther(largest, off, DEEP * root):
         return (
             f"a part of the object is probably hidden: {share:.0%} of the coarse mesh's silhouette lies beyond the "
             "mask in one piece, deeper than a wrong shape would; ignore_uri can name what stands before it"
         )
-    if share > BETWEEN and float(distance_transform_edt(largest).max()) / root > THICK:
+    if share > BETWEEN and float(distance_transform_edt(largest).max()) > THICK * root:
         parts, _ = label(mask)
         beside = np.unique(parts[binary_dilation(largest, iterations=_BESIDE)])
         areas = np.bincount(parts.ravel())
@@ -99,6 +99,8 @@ def occlusion_doubt(
 
 def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
     """The best 2D IoU of two (H, W) masks, not empty, of which the first is moved and resized in the picture."""
+    from scipy.signal import correlate  # slow to import, and seldom needed
+
     step = -(-max(mask.shape) // _SIDE)
     there = mask[::step, ::step].astype(np.float32)
     best = 0.0
@@ -117,21 +119,57 @@ def cut_off(seen: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     angle = np.radians(np.arange(0.0, 360.0, _STEP), dtype=np.float32)
     across = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    of_mask, of_seen = (np.argwhere(one).astype(np.float32) for one in (mask, seen))
-    depth, height = across @ of_mask.T, across @ of_seen.T
-    ends = depth.max(axis=1)
-    root = float(np.sqrt(len(of_seen)))
-    shares = (height > ends[:, None] + 0.5).mean(axis=1)
+    ends = (across @ _row_ends(mask).T).max(axis=1)
+    area = np.count_nonzero(seen)
+    root = float(np.sqrt(area))
+    # No pixel of the mask lies beyond where it ends.
+    height = across @ _places(seen & ~mask).T
+    shares = np.count_nonzero(height > ends[:, None] + 0.5, axis=1) / area
     # A pixel's corner, and over half of a chord half a step of the angle.
     near = 1.0 + 0.5 * float(np.radians(_STEP)) * root
-    best = 0.0, 0.0
     # What is too wide goes beyond the mask on the other side, too.
     one_sided = shares > 2.0 * np.roll(shares, len(shares) // 2)
-    for i in np.flatnonzero((shares > _BEYOND) & one_sided & (height.max(axis=1) - ends > _REACH * root)):
+    tried = np.flatnonzero((shares > _BEYOND) & one_sided)
+    tried = tried[height[tried].max(axis=1, initial=-np.inf) - ends[tried] > _REACH * root]
+    best = 0.0, 0.0
+    if not len(tried):
+        return best
+    of_mask, of_seen = _places(mask), _places(seen)
+    for i in tried[np.argsort(-shares[tried], kind="stable")]:
+        # At best both cover all of the line.
+        if shares[i] <= best[0] * best[1]:
+            break
         along = np.array([-across[i, 1], across[i, 0]])
-        touched = np.unique(np.round(of_mask[depth[i] > ends[i] - near] @ along))
-        crossed = np.unique(np.round(of_seen[np.abs(height[i] - ends[i]) <= 1.0] @ along))
+        touched = np.unique(np.round(of_mask[of_mask @ across[i] > ends[i] - near] @ along))
+        crossed = np.unique(np.round(of_seen[np.abs(of_seen @ across[i] - ends[i]) <= 1.0] @ along))
         both = len(np.intersect1d(touched, crossed)) / max(1, len(np.union1d(touched, crossed)))
         if shares[i] * both > best[0] * best[1]:
             best = float(shares[i]), both
     return best
+
+
+def _places(mask: np.ndarray) -> np.ndarray:
+    """(N, 2) float32: row and column of each pixel of a mask."""
+    return np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1]), axis=1).astype(np.float32)
+
+
+def _row_ends(mask: np.ndarray) -> np.ndarray:
+    """(N, 2) float32: the first and the last pixel of each row of a mask, among which its hull's corners are."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    return np.stack([np.r_[rows, rows], np.r_[first, last]], axis=1).astype(np.float32)
+
+
+def _farther(piece: np.ndarray, off: np.ndarray, limit: float) -> bool:
+    """Whether a pixel of `piece` is farther than `limit` pixels from all that is not `off`; (H, W) bool, `piece` not
+    empty and all of it off."""
+    # Mostly each has one in the square that is drawn into the circle about it, which is soon counted.
+    reach = int(limit / math.sqrt(2.0))
+    counts = np.zeros(np.add(off.shape, 1), np.int32)
+    counts[1:, 1:] = (~off).cumsum(axis=0, dtype=np.int32).cumsum(axis=1, dtype=np.int32)
+    rows, columns = np.divmod(np.flatnonzero(piece), piece.shape[1])
+    top, bottom = np.maximum(rows - reach, 0), np.minimum(rows + reach + 1, off.shape[0])
+    left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach + 1, off.shape[1])
+    near = counts[bottom, right] - counts[top, right] - counts[bottom, left] + counts[top, left]
+    return not near.all() and bool(distance_transform_edt(off)[piece].max() > limit)

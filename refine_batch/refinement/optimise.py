@@ -19,8 +19,8 @@ from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
-from refine_batch.refinement.hint_checks import fit_for_use
-from refine_batch.refinement.plausibility import Verdict, judge
+from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
+from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
 from refine_batch.refinement.prepare import Prepared
 
 logger = logging.getLogger(__name__)
@@ -79,16 +79,18 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
 
     seen = still([_each(lambda p: fit_for_use(_with_camera(p, device), config.method), one, device) for one in batch])
     ready = [prepared for _, prepared in seen]
+    verdicts: dict[int, Verdict] = {}
     if config.guard:
-        # Where the masks ask for nothing, hints may.
         judged = still(halved(lambda some: judge(some, config, device), ready, device))
-        by_place = dict(seen)
-        for i, verdict in judged:
-            if verdict.reason is not None and not (verdict.settled and by_place[i].subject.hinted):
-                outcomes[i] = Optimised(by_place[i], None, verdict)
-        seen = [(i, by_place[i].loosened(verdict.looseness)) for i, verdict in judged if outcomes[i] is None]
+        by_place, verdicts = dict(seen), dict(judged)
+        # Where the masks ask for nothing, hints may.
+        seen = still([_heard(by_place[i], verdict, device) for i, verdict in judged])
+        for i, prepared in seen:
+            verdict = verdicts[i]
+            if verdict.reason is not None and not (verdict.settled and prepared.subject.hinted):
+                outcomes[i] = Optimised(prepared, None, verdict)
+        seen = [(i, prepared.loosened(verdicts[i].looseness)) for i, prepared in seen if outcomes[i] is None]
         ready = [prepared for _, prepared in seen]
-    verdicts = dict(judged) if config.guard else {}
     run = halved(lambda some: method([p.subject for p in some], config, device), ready, device)
     for (i, prepared), output in zip(seen, run, strict=True):
         outcomes[i] = _checked(prepared, output, verdicts.get(i))
@@ -151,6 +153,15 @@ def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.dev
     """`work` on one instance, its fault in the answer's place."""
     [found] = halved(lambda some: [work(one) for one in some], [prepared], device)
     return found
+
+
+def _heard(prepared: Prepared, verdict: Verdict, device: torch.device) -> Prepared | InstanceError:
+    """The instance with the hints that are to be heard. What is thin seldom meets its mask, but its outline does."""
+    if not prepared.subject.hinted:
+        return prepared
+    if not verdict.settled and outlines_apart(prepared.subject, verdict.cameras) >= ALREADY_GOOD:
+        return prepared
+    return _each(lambda one: borne_out_where_settled(one, verdict.cameras), prepared, device)
 
 
 def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:

@@ -172,8 +172,12 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
     looseness = _looseness(best - given)
     if best >= AGREED:
         return Verdict(looseness=looseness)
-    turn, there, here = _elsewhere(subject, subject.camera if cameras is None else cameras[0])
-    if there - here > (ELSEWHERE if any(subject.views[0].spread) else ELSEWHERE_EXACT):
+    further = ELSEWHERE if any(subject.views[0].spread) else ELSEWHERE_EXACT
+    # No overlap is above 1.
+    here = there = turn = 0.0
+    if best < 1.0 - further:
+        turn, there, here = _elsewhere(subject, subject.camera if cameras is None else cameras[0])
+    if there - here > further:
         return Verdict(
             f"from a camera turned by {turn:+.0f}° about the object the coarse mesh meets its mask far better (2D IoU "
             f"{here:.2f} → {there:.2f}, at {_SIZE} pixels): are cameras and meshes in the convention that the manifest "

@@ -9,7 +9,7 @@ import pytest
 import torch
 from shapes import box, icosphere, soup, torus
 
-from refine_batch.mesh import Mesh
+from refine_batch.mesh import Mesh, elimination
 from refine_batch.mesh import preconditioner as module
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.mesh.preconditioner import DenseInverse, Preconditioner, smoothed
@@ -49,7 +49,7 @@ def test_each_instance_against_a_dense_solve(smoothness):
 
 
 @pytest.mark.parametrize("smoothness", [0.0, 1.0, 20.0, 1000.0])
-def test_explicit_inverses_and_bands_are_other_ways_to_the_same(smoothness, device):
+def test_explicit_inverses_and_factors_are_two_ways_to_the_same(smoothness, device):
     batch = MeshBatch.of(MESHES, device)
     values = random_values(MeshBatch.of(MESHES))
     given = values.to(device)
@@ -67,14 +67,33 @@ def test_explicit_inverses_and_bands_are_other_ways_to_the_same(smoothness, devi
             torch.testing.assert_close(solved[i, count:], values[i, count:], rtol=0, atol=0)
 
 
-def test_a_band_that_is_too_wide_is_left_to_the_sparse_factor(monkeypatch):
+def test_large_meshes_are_left_to_a_nested_dissection(monkeypatch):
     batch = MeshBatch.of(MESHES)
     values = random_values(batch)
-    expected = smoothed(batch, values, 20.0)
-    monkeypatch.setattr(module, "MOST_BANDED", 0)
-    found = smoothed(batch, values, 20.0)
-    torch.testing.assert_close(found, Preconditioner(batch, 20.0).solve(values), rtol=0, atol=0)
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    expected = Preconditioner(batch, 20.0).solve(values)
+    monkeypatch.setattr(module, "MOST_ELIMINATED", 100)
+    monkeypatch.delattr(module, "Factor")
+    torch.testing.assert_close(Preconditioner(batch, 20.0).solve(values), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_what_else_is_in_a_batch_changes_no_bit():
+    batch = MeshBatch.of(MESHES)
+    values = random_values(batch)
+    together = Preconditioner(batch, 7.0).solve(values)
+    for i, mesh in enumerate(MESHES):
+        count = len(mesh.vertices)
+        alone = Preconditioner(MeshBatch.of([mesh]), 7.0).solve(values[i : i + 1, :count])
+        torch.testing.assert_close(alone[0], together[i, :count], rtol=0, atol=0)
+
+
+def test_the_order_of_elimination_is_found_once_for_a_batch(monkeypatch):
+    batch = MeshBatch.of(MESHES)
+    values = random_values(batch)
+    first = Preconditioner(batch, 1.0)
+    monkeypatch.delattr(elimination, "splu")
+    Preconditioner(batch, 1000.0).solve(values)
+    # Factors of one batch do not share their numbers.
+    torch.testing.assert_close(first.solve(first.apply(values)), values, rtol=1e-4, atol=1e-5)
 
 
 def test_each_instance_has_a_smoothness_of_its_own():

@@ -8,6 +8,8 @@ import trimesh
 from shapes import box, icosphere, soup, torus
 
 from refine_batch.mesh import Mesh
+from refine_batch.mesh.mirrored import fitted, held
+from refine_batch.mesh.plane import SymmetryPlane
 from refine_batch.mesh.surface import Surface
 
 
@@ -39,12 +41,27 @@ def test_no_points():
     assert (len(face), share.shape) == (0, (0, 3))
 
 
-def test_what_is_known_of_the_distance_changes_nothing():
-    points = np.random.default_rng(1).uniform(-2.0, 2.0, (200, 3))
+def test_points_held_against_a_surface_in_a_plane_are_mirrored_and_looked_up():
+    points = np.random.default_rng(1).uniform(-1.0, 1.0, (50, 3))
     surface = Surface(torus())
-    face, nearest = surface.located(points)
-    distance = np.linalg.norm(points - nearest, axis=1)
-    for within in (distance, 3.0 * distance):
-        again, same = surface.located(points, within)
-        np.testing.assert_array_equal(again, face)
-        np.testing.assert_array_equal(same, nearest)
+    plane = SymmetryPlane((0.6, 0.0, 0.8), 0.1)
+    mirrored = plane.reflect(points[10:40])
+    expected = ((mirrored - surface.nearest(mirrored)) ** 2).sum()
+    numbers = np.array([[*plane.normal, plane.offset], [0.0, 1.0, 0.0, 0.0]])
+    assert held(surface, points, numbers, 10, 40)[0] == pytest.approx(expected, rel=1e-6)
+    assert len(held(surface, points, numbers[:0], 10, 40)) == 0
+
+
+@pytest.mark.parametrize("turn", [True, False])
+def test_what_is_known_of_the_distance_while_a_plane_is_fitted_changes_nothing(turn):
+    surface = Surface(box())
+    points = surface.nearest(np.random.default_rng(1).uniform(-1.0, 1.0, (60, 3)))
+    begun = np.array([[np.sin(0.2), 0.0, np.cos(0.2), 0.03], [1.0, 0.0, 0.0, -0.02]])
+    found, squared = fitted(surface, points, begun, 50, 5, turn)
+    # Beyond the first step nearest points are looked up within what the last ones bound.
+    assert np.abs(found - begun).max(axis=1).min() > 1e-4
+    np.testing.assert_allclose(held(surface, points, found, 0, 50), squared, rtol=1e-9)
+    assert (squared < held(surface, points, begun, 0, 50)).all()
+    np.testing.assert_array_equal(found[:, 1], 0.0)
+    if not turn:
+        np.testing.assert_array_equal(found[:, :3], begun[:, :3])

@@ -160,7 +160,22 @@ def test_an_axis_plane_that_is_hopeless_is_dropped_and_the_other_one_still_fitte
     z, x = SymmetryPlane(AXES["z"], 0.02), SymmetryPlane(AXES["x"], 0.02)
     mirror = Mirror(mesh)
     assert mirror.asymmetry(x) > HOPELESS[0] * mirror.asymmetry(z)
-    far, plane = mirror.across(z, x)
+    known = [(mirror.asymmetry(plane), plane) for plane in (z, x)]
+    far, plane = mirror.across(*known, limit=0.1)
     assert plane.axis == "z"
     assert abs(plane.offset) < 1e-3
     assert far < mirror.asymmetry(z)
+    assert mirror.across(*known, limit=0.0) is None
+
+
+def test_few_points_first_lead_to_the_plane_that_all_of_them_tell():
+    points = icosphere(3).vertices.astype(np.float64) * (0.5, 0.3, 0.2)
+    points[:, 1] += 0.3 * points[:, 0] ** 2 + 0.1 * points[:, 0]
+    angle = np.radians(33.0)
+    turned = points @ np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
+    plane = find_plane(Mesh(turned / np.ptp(turned, axis=0).max(), icosphere(3).faces))
+    assert plane is not None
+    assert plane.trust > 0.99
+    normal = np.array([np.sin(angle), 0.0, np.cos(angle)])
+    assert abs(np.dot(plane.normal, normal)) > 1 - 1e-6
+    assert abs(plane.offset) < 1e-3

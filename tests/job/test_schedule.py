@@ -114,18 +114,81 @@ def test_a_batch_size_that_was_asked_for_is_what_there_is():
     assert [len(batch) for hand in hands for batch in hand.batches] == [8] * 12 + [4]
 
 
-def test_what_waits_in_a_busy_hand_is_taken_back_for_an_idle_one_and_halved_for_two():
+def test_what_waits_in_a_busy_hand_is_taken_back_for_an_idle_one_and_shared_by_two():
     hands = [Hand(), Hand(), Hand()]
     schedule = schedule_of(64, [hands[0]], exact=True, largest=32)
     schedule.hand_out(hands[:1], give)
     assert len(hands[0].batches) == 2
-    assert schedule.to_take_back(hands, 0) == []
-    [(hand, batch)] = schedule.to_take_back(hands, 2)
+    assert schedule.to_take_back(hands, []) == []
+    [(hand, batch)] = schedule.to_take_back(hands, hands[1:])
     assert (hand, batch) == (hands[0], hands[0].batches[1])
-    schedule._exact = False
-    schedule.taken_back(hand.batches.pop(), 2)
+    schedule._exact, schedule._everyone = False, lambda: hands
+    schedule.ledger.put_back(hand.batches.pop())
     schedule.hand_out(hands[1:], give)
     assert [[len(batch) for batch in hand.batches] for hand in hands] == [[32], [16], [16]]
+    ids = [name for hand in hands for batch in hand.batches for name in batch.ids]
+    assert len(ids) == len(set(ids)) == 64
+
+
+def with_costs(schedule):
+    """A batch costs 2 s and each weight 0.05 s on top."""
+    for weight in (40.0, 80.0):
+        schedule.costs.add(weight, 2.0 + 0.05 * weight)
+    return schedule
+
+
+def batch_of(rows):
+    return Rows(rows).take(rows)
+
+
+def test_what_waits_is_left_where_it_is_done_sooner():
+    """The idle one is so slow that the busy one has done both before."""
+    busy, slow, quick = hand_of(1.0), hand_of(0.2), hand_of(1.0)
+    busy.batches = [batch_of(32), batch_of(32)]
+    schedule = with_costs(schedule_of(0, [busy, slow, quick]))
+    assert schedule.to_take_back([busy], [slow]) == []
+    assert schedule.to_take_back([busy], [slow, quick]) == [(busy, busy.batches[1])]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_slow_actor_begins_nothing_that_others_do_sooner(again):
+    """Beginning a batch takes the slow one 20 s; the others are free in a moment and do all that is left in less."""
+    slow, others = hand_of(0.1), [hand_of(1.0), hand_of(1.0)]
+    schedule = with_costs(schedule_of(0 if again else 40, [slow, *others]))
+    for other in others:
+        other.batches = [batch_of(8)]
+    if again:
+        schedule.ledger.put_back(batch_of(40))
+    schedule.hand_out([slow], give)
+    assert not slow.batches
+    schedule.hand_out(others, give)
+    assert [len(batch) for other in others for batch in other.batches] == [8, 8], "nor is little queued"
+    for other in others:
+        other.batches.clear()
+    schedule.hand_out([slow, *others], give)
+    assert [len(batch) for other in others for batch in other.batches] == pytest.approx([20, 20], abs=1)
+    assert not slow.batches
+
+
+def test_whoever_alone_is_left_does_what_is_left_however_slow():
+    """Actors that were expected may never come."""
+    slow = hand_of(0.1)
+    schedule = with_costs(schedule_of(100, [slow], actors=3))
+    while not schedule._work.exhausted:
+        schedule.hand_out([slow], give)
+        assert slow.batches, "some of it"
+        slow.batches.clear()
+
+
+def test_the_rows_of_a_lost_node_are_shared_out_near_the_end():
+    hands = [hand_of(1.0) for _ in range(4)]
+    schedule = with_costs(schedule_of(0, hands))
+    lost = replace(batch_of(64), losses=1)
+    schedule.ledger.put_back(lost)
+    schedule.hand_out(hands, give)
+    assert [[len(batch) for batch in hand.batches] for hand in hands] == [[16]] * 4
+    assert {batch.losses for hand in hands for batch in hand.batches} == {1}
+    assert sorted(name for hand in hands for batch in hand.batches for name in batch.ids) == sorted(lost.ids)
 
 
 def test_a_batch_that_has_to_be_alone_is_given_to_an_actor_without_another():
@@ -157,6 +220,7 @@ def fleet():
         {"losses": 0.5},
         {"grows": True},
         {"actors": 1, "rows": 2000},
+        {"slow": 0.3, "losses": 0.5},
     ],
     ids=lambda changes: ", ".join(changes) or "plain",
 )
@@ -166,3 +230,11 @@ def test_a_simulated_fleet_ends_within_a_tenth_of_the_bound(changes):
     scenario = simulation.Scenario(**{"name": "", "rows": 20_000, "actors": 20} | changes)
     makespan, bound = simulation.Fleet(scenario).run()
     assert makespan <= 1.1 * bound
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_nodes_that_are_slow_without_anybodys_knowing_it_cost_little(seed):
+    """What a slow actor begins in the end is done soon after all else, or is left to others."""
+    simulation = fleet()
+    makespan, bound = simulation.Fleet(simulation.Scenario("", 20_000, 20, slow=0.2), seed).run()
+    assert makespan <= 1.04 * bound
