@@ -251,8 +251,8 @@ class Objective:
         beside[LOSSES.index("displacement")] = 1.0
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
-        size = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
-        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1) + size.float())
+        growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
+        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1) + growth.float())
         return terms, vertices, confidence
 
     def _asymmetry(self, squared: Float[Tensor, "b v"], grown: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
