@@ -47,19 +47,26 @@ demo: $(STAMP) ## refine a small synthetic dataset on a local Ray, print the fig
 	@echo "To look at, in any browser: $(abspath $(DEMO)/report.html)"
 
 .PHONY: lint
-lint: $(STAMP) ## check style and types
+lint: style ## check style and types
+	$(BIN)/mypy refine_batch
+
+.PHONY: style
+style: $(STAMP)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy refine_batch
 
 .PHONY: format
 format: $(STAMP) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
+# Types are checked beside the tests, which leave a core idle at times, and what was found is said after them.
 .PHONY: test
-test: lint ## lint, then every test that is not slow (under 5 minutes on 2 cores)
-	$(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --durations=10
+test: style ## lint, and every test that is not slow (under 5 minutes on 2 cores)
+	@mkdir -p build
+	@$(BIN)/mypy refine_batch > build/types.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --durations=10; tests=$$?; \
+	wait $$types; typed=$$?; cat build/types.txt; exit $$((tests ? tests : typed))
 
 .PHONY: test-slow
 test-slow: $(STAMP) ## the slow tests only

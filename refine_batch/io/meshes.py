@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
-import trimesh
 
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.io.formats.common import (
@@ -178,6 +177,8 @@ def write_mesh(mesh: Mesh, file_format: MeshFormat) -> bytes:
     if file_format not in ("ply", "glb"):
         raise ValueError(f"write_mesh: expected obj, ply or glb, got {file_format!r}")
     stream = io.BytesIO()
+    import trimesh  # half a second, which readers need not pay
+
     trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(stream, file_type=file_format)
     return stream.getvalue()
 

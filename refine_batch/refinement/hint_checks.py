@@ -29,8 +29,8 @@ from refine_batch.render.warp_rasterise import rasterise
 DEAF = ("refine",)
 # Rank correlation of depth below which it is another object's, and below which it is this one's, turned round.
 UNLIKE, INVERTED = 0.3, -0.45
-# The correlation of both reliefs (`Evidence.alike`) below which it is another object's: of 49 bent or grown meshes
-# none came below 0.18, of 35 other objects' depths that had passed all else 15 did.
+# The correlation of both reliefs (`Evidence.relief`) below which it is another object's: of 49 bent or grown meshes
+# none came below 0.18, of 35 other objects' depths that had passed all else 12 did.
 UNLIKE_RELIEF = 0.15
 # Metric depth of the hint over that of the mesh, either way: units differ by more.
 UNITS = 2.0
@@ -44,14 +44,13 @@ BEYOND, MISSING = 0.03, 0.25
 # Share of one of the picture's edges, or of what is not the object, from which a hint tells of the ground as well.
 _GROUND_EDGE, _GROUND = 0.25, 0.5
 # Where the outlines of mesh and mask agree, the mesh can be wrong along the rays alone: it is too flat or too deep.
-# `Evidence.alike` below which a hint is of another object, and the share of the disagreement above which a stretch
-# along the rays leaves it: another relief, which a hint's own smooth error looks like. Of the same shapes, flattened
-# or not, all but one true depths and normals came above the first, and of 34 depths and 15 normals of other objects
-# that were cut to the mask's outline, so that this tells nothing, one depth; of those that were flattened nine in ten
-# depths and five in six normals came below the second, of good ones with errors that are smooth (5 % of the extent, 10°
-# in each component) one in twenty depths and no normals.
-ALIKE, LEFT = 0.7, 0.6
-ALIKE_NORMALS, LEFT_NORMALS = 0.92, 0.8
+# `Evidence.relief` and `alike` below which a hint is of another object, and the share of the disagreement above which a
+# stretch along the rays leaves it: another relief, which a hint's own smooth error looks like. Of the same shapes,
+# flattened or not, three true depths or normals of 104 came below the first two, and one depth of 34 of other objects'
+# and no normals of 15 above, cut to the mask's outline so that this tells nothing; of those that were flattened 49
+# depths of 52 and five normals in six came below the third, of good ones with errors that are smooth (5 % of the
+# extent, 10° in each component) none.
+RELIEF, ALIKE, LEFT_DEPTH, LEFT_NORMALS = 0.7, 0.92, 0.65, 0.8
 # Fewer pixels of both tell nothing.
 _FEW = 30
 # Pixels a side in which both are compared, at most.
@@ -127,8 +126,8 @@ def hint_problems(mesh: Mesh, view: View) -> tuple[str | None, str | None]:
             view.depth.values[here].ravel(), view.depth.kind, seen.depth[0].numpy(), both
         )
         relief, _ = evidence(mesh, replace(view, normals=None)) if depth is None else (None, None)
-        if relief is not None and relief.alike < UNLIKE_RELIEF:
-            agreed = f"correlation {relief.alike:.2f} once a plane is taken from both"
+        if relief is not None and relief.relief < UNLIKE_RELIEF:
+            agreed = f"correlation {relief.relief:.2f} once a plane is taken from both"
             depth = f"it does not go with the coarse mesh ({agreed}); is it this picture's?"
     if view.normals is not None:
         told = np.isfinite(view.normals).all(axis=2)
@@ -143,17 +142,19 @@ def settled_problems(mesh: Mesh, view: View) -> tuple[str | None, str | None]:
     do, or there are none."""
     depth, normals = evidence(mesh, view)
     return (
-        None if view.depth is None else _settled_problem(depth, "correlation", ALIKE, LEFT),
-        None if view.normals is None else _settled_problem(normals, "mean cosine", ALIKE_NORMALS, LEFT_NORMALS),
+        None if view.depth is None else _settled_problem(depth, LEFT_DEPTH),
+        None if view.normals is None else _settled_problem(normals, LEFT_NORMALS),
     )
 
 
-def _settled_problem(found: Evidence | None, measure: str, alike: float, left: float) -> str | None:
+def _settled_problem(found: Evidence | None, left: float) -> str | None:
     agrees = "the outlines of mesh and mask agree, and"
     if found is None:
         return f"{agrees} it tells too little within them"
-    if found.alike < alike:
-        return f"{agrees} it does not go with that mesh ({measure} {found.alike:.2f} at best); is it this picture's?"
+    if found.relief < RELIEF or found.alike < ALIKE:
+        cosine = f", mean cosine {found.alike:.2f}" if found.alike < 1.0 else ""
+        agreed = f"correlation {found.relief:.2f}{cosine}"
+        return f"{agrees} it does not go with that mesh, flat or deep ({agreed}); is it this picture's?"
     if found.left > left * found.before:
         share = found.left / found.before
         return (

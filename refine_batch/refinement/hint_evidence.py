@@ -29,16 +29,19 @@ class Evidence:
 
     Attributes
     ----------
+    relief
+        The correlation of both: of depth after a plane is taken from each, of normals' components across the view.
     alike
-        Depth: the correlation of both after a plane is taken from each. Normals: the mean cosine after the mesh was
-        stretched along the rays so that they meet best. Noise from pixel to pixel is allowed for in both.
+        Of normals the mean cosine after the mesh was stretched along the rays so that they meet best; 1 of depth.
     before, left
         How far the mesh is from the hint, and how far it is when it is stretched along the rays. Depth: root mean
-        square, extents. Normals: mean of 1 − cosine. Without noise from pixel to pixel.
+        square, extents, wherever along the rays the whole of it is. Normals: mean of 1 − cosine. Without noise from
+        pixel to pixel.
     stretch
         The factor.
     """
 
+    relief: float
     alike: float
     before: float
     left: float
@@ -84,12 +87,9 @@ def evidence(mesh: Mesh, view: View) -> tuple[Evidence | None, Evidence | None]:
 def _of_depth(told: np.ndarray, own: np.ndarray, place: np.ndarray, noise: float) -> Evidence | None:
     plane = np.column_stack([np.ones_like(own), place])
     relief = [v - plane @ np.linalg.lstsq(plane, v, rcond=None)[0] for v in (told, own)]
-    product = float((relief[0] * relief[1]).mean())
-    # Noise makes the spread of what is told larger, not what it shares with the mesh's.
-    spreads = max(float(relief[0].var()) - noise**2, 0.0) * float(relief[1].var())
-    if spreads <= 0:
+    shared = _correlation(relief[0], relief[1], noise**2)
+    if shared is None:
         return None
-    alike = min(1.0, product / float(np.sqrt(spreads)))
     middle = own - own.mean()
     stretch = float((middle * told).sum() / max((middle**2).sum(), 1e-12))
     left = told - told.mean() - stretch * middle
@@ -97,10 +97,15 @@ def _of_depth(told: np.ndarray, own: np.ndarray, place: np.ndarray, noise: float
     def without_noise(residual: np.ndarray) -> float:
         return float(np.sqrt(max(float((residual**2).mean()) - noise**2, 0.0)))
 
-    return Evidence(alike, without_noise(told - own), without_noise(left), stretch)
+    apart = told - own
+    return Evidence(shared, 1.0, without_noise(apart - apart.mean()), without_noise(left), stretch)
 
 
-def _of_normals(told: np.ndarray, own: np.ndarray, noise: float) -> Evidence:
+def _of_normals(told: np.ndarray, own: np.ndarray, noise: float) -> Evidence | None:
+    across = [v[:, :2] - v[:, :2].mean(axis=0) for v in (told, own)]
+    shared = _correlation(across[0], across[1], noise)
+    if shared is None:
+        return None
     found = []
     for stretch in _STRETCHES:
         turned = own * [1.0, 1.0, 1.0 / stretch]
@@ -109,4 +114,11 @@ def _of_normals(told: np.ndarray, own: np.ndarray, noise: float) -> Evidence:
     best = int(np.argmax(found))
     cosine = float((told * own).sum(axis=1).mean())
     left, before = (max(0.0, 1.0 - c - noise) for c in (found[best], cosine))
-    return Evidence(1.0 - left, before, left, float(_STRETCHES[best]))
+    return Evidence(shared, 1.0 - left, before, left, float(_STRETCHES[best]))
+
+
+def _correlation(told: np.ndarray, own: np.ndarray, noise: float) -> float | None:
+    """Of what has no mean, `told` having noise of this variance; None where there is no more than noise. Noise makes
+    the spread of what is told larger, not what it shares with the mesh's."""
+    spreads = max(float((told**2).mean()) - noise, 0.0) * float((own**2).mean())
+    return min(1.0, float((told * own).mean()) / float(np.sqrt(spreads))) if spreads > 0 else None

@@ -116,6 +116,11 @@ def test_what_only_reads_an_output_needs_no_ray():
     assert "ray" not in found
 
 
+@pytest.mark.parametrize("command", ["run", "nightly"])
+def test_a_job_explains_its_options_without_what_takes_seconds_to_import(command):
+    assert not loaded_after(f"import refine_batch.cli.{command}") & {"torch", "warp", "ray", "scipy", "trimesh"}
+
+
 def test_no_file_is_too_long_to_read():
     lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in MODULES.items()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}

@@ -14,7 +14,9 @@ from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage, StorageError
 from refine_batch.job.driver import RunOutcome
 from refine_batch.job.stop import StopRequest
-from refine_batch.nightly import NightlyOptions, night, nightly
+from refine_batch.nightly import night
+from refine_batch.nightly.night import nightly
+from refine_batch.nightly.options import NightlyOptions
 from refine_batch.nightly.summary import NightSummary
 from refine_batch.results import compact as compaction
 from refine_batch.results.live import live_rows
