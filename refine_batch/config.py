@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 10
+ALGORITHM_VERSION = 11
 
 
 class _Options(BaseModel):
@@ -128,6 +128,12 @@ class LargeStepsWeights(_Options):
         ge=0,
         description="Of the squared amounts by which the shape changes as a whole, counted in what is usual; nothing "
         "of this counts as displacement. Part of the displacement loss.",
+    )
+    size: float = Field(
+        2.0,
+        ge=0,
+        description="Of the squared growth as a whole, in tenths, where a camera's distance may be wrong: an object "
+        "that is nearer looks the same. Part of the displacement loss.",
     )
     laplacian: float = Field(
         100.0, ge=0, description="Of the change of the Laplacian. Ten times as much held real shapes back."

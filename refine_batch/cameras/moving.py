@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from refine_batch.cameras.camera import Camera, Cameras, cameras_from_parameters, parameters_of
@@ -78,6 +78,11 @@ class MovingCameras:
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    @property
+    def distance_free(self) -> Bool[Tensor, " n"]:
+        """Whether each may be nearer or farther."""
+        return self._free[:, 2]
 
     def now(self, change: Float[Tensor, "n 3"] | None = None) -> Cameras:
         """Where they are, float32 on the device and differentiable in `change` (default: the attribute)."""

@@ -43,6 +43,8 @@ from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
+# By how much a shape grows or shrinks as a whole where that is usual, the size of its logarithm.
+USUAL_GROWTH = 0.1
 # Softness of the silhouette, squared NDC, from which hints count in full.
 HEARD = 1e-4
 
@@ -186,6 +188,7 @@ class Objective:
         self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
         self._spread = spread(scene.batch.vertices, scene.batch)
+        self._size_unknown = scene.size_unknown.double()
         full = scene.mask.shape[-1]
         # By size; no step works them out again.
         self._pictures = {
@@ -230,13 +233,14 @@ class Objective:
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         self._planes.follow(vertices, partner, confidence, batch)
         none = torch.zeros_like(scene.trust)
+        grown = spread(vertices, batch) / self._spread
         terms = torch.stack(
             [
                 scene.per_instance(error, self._trust.now),
                 displacement_loss(displacement, batch),
                 laplacian_change_loss(vertices, self._coarse_laplacian, batch),
                 normal_consistency_loss(vertices, batch) if options.weights.normal_consistency else none,
-                self._asymmetry(vertices, confidence * squared) * scene.trust,
+                self._asymmetry(confidence * squared, grown) * scene.trust,
                 self._image_symmetry(vertices, confidence, depth, views, size),
                 scene.camera_cost(change),
                 *hints,
@@ -247,16 +251,15 @@ class Objective:
         beside[LOSSES.index("displacement")] = 1.0
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
-        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1))
+        growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
+        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1) + growth.float())
         return terms, vertices, confidence
 
-    def _asymmetry(self, vertices: Float[Tensor, "b v 3"], squared: Float[Tensor, "b v"]) -> Float[Tensor, " b"]:
+    def _asymmetry(self, squared: Float[Tensor, "b v"], grown: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The mean squared distance from the mirror image, by how much the squared size has grown. What is smaller is
         no more its own mirror image: where the camera may come as much nearer, or a hint bears out any size, the shape
         would shrink."""
-        batch = self._scene.batch
-        grown = spread(vertices, batch) / self._spread
-        return (batch.vertex_mean(squared.double()) / grown).to(squared.dtype)
+        return (self._scene.batch.vertex_mean(squared.double()) / grown).to(squared.dtype)
 
     def _mask_at(self, size: int) -> Float[Tensor, "n h h"]:
         """The masks as covered shares, and at the full size as what is covered by half or more: there a silhouette is

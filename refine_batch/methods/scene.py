@@ -157,6 +157,14 @@ class Scene:
         depth, normals = self.hints.losses(vertices, self.batch, cameras)
         return none.index_add(0, owner, depth * weight), none.index_add(0, owner, normals * weight)
 
+    @property
+    def size_unknown(self) -> Float[Tensor, " b"]:
+        """1 where a camera may be nearer or farther and no hint tells of depth: there no silhouette tells how large an
+        object is. Else 0."""
+        free = self.cameras.distance_free.to(torch.float32)
+        views = torch.zeros(len(self.batch), device=free.device).index_add(0, self.mesh_of_view.long(), free)
+        return ((views > 0) & (self.hinted == 0).all(dim=1)).float()
+
     def camera_cost(self, change: Float[Tensor, "n 3"]) -> Float[Tensor, " b"]:
         """What the cameras' changes cost each instance, in squared standard deviations."""
         total = torch.zeros(len(self.batch), device=change.device, dtype=change.dtype)

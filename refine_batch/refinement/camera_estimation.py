@@ -52,8 +52,9 @@ FINE = (112, 100)
 FINALISTS = 5
 # More faces than this add nothing to what an outline says of its camera.
 ENOUGH_FACES = 3000
-# Nothing of a coarse mesh is certain enough to meet the mask at any price, as it is where the camera is known.
-WEIGHTS = LargeStepsWeights().model_copy(update={"silhouette": 0.3 * LargeStepsWeights().silhouette})
+# Nothing of a coarse mesh is certain enough to meet the mask at any price, as it is where the camera is known. Its size
+# held back brought distances no nearer, and one of two opposite directions the wrong one.
+WEIGHTS = LargeStepsWeights().model_copy(update={"silhouette": 0.3 * LargeStepsWeights().silhouette, "size": 0.0})
 # What is believed less: directions outside the usual elevations (degrees), by this share of the loss per 30 degrees
 # beyond. Opposite directions have almost the same outline, and people look at things from above.
 USUAL = (-12.0, 60.0)

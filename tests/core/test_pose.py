@@ -268,11 +268,18 @@ def test_the_library_estimates_and_says_so():
 
 def test_a_mesh_that_is_centred_but_for_its_faults_is_seen_by_a_camera_that_looks_at_its_origin():
     """Which a dataset's cameras do; what stands elsewhere is looked at itself."""
-    for aside, looks_at in (((0.03, 0.04, 0.0), (0.0, 0.0, 0.0)), ((0.0, 0.2, 0.0), (0.0, 0.2, 0.0))):
+    for aside, looks_at in (((0.05, 0.15, 0.0), (0.0, 0.0, 0.0)), ((0.0, 0.3, 0.0), (0.0, 0.3, 0.0))):
         shifted = Mesh(CHAIR.vertices + np.array(aside), CHAIR.faces)
         result = run(None, shifted, steps=2)
         assert angle_between(result.camera, TRUE) < 4.0
         np.testing.assert_allclose(result.camera.target, looks_at, atol=1e-6)
+
+
+@pytest.mark.parametrize(("low", "centred"), [(-0.075, True), (-0.14, True), (0.0, False), (0.02, False), (0.2, False)])
+def test_what_stands_on_its_origin_is_not_centred_however_flat(low, centred):
+    flat = box(1.0, 0.15, 0.6)
+    standing = Mesh(flat.vertices + np.array([0.0, low + 0.075, 0.0]), flat.faces)
+    assert optimise._centred(WorkingMesh.of(standing, 1000, "a")) == centred
 
 
 def test_an_estimate_is_of_the_meshs_own_units():
