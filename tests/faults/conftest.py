@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -24,6 +25,12 @@ def make_trial(tmp_path, importable_stubs) -> Callable[..., Trial]:
         return Trial(folder, seed, **arguments)
 
     return make
+
+
+@pytest.fixture
+def make_long_trial(make_trial) -> Callable[..., Trial]:
+    """Trials with more rows than two actors can have in hand, or get done until they notice what happened."""
+    return functools.partial(make_trial, count=24)
 
 
 @pytest.fixture

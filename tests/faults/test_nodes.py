@@ -92,10 +92,9 @@ def test_work_waits_for_the_first_node(trial, cluster):
     trial.check()
 
 
-def test_a_head_node_that_is_gone_takes_the_run_with_it_and_nothing_else(make_trial, cluster, processes):
+def test_a_head_node_that_is_gone_takes_the_run_with_it_and_nothing_else(make_long_trial, cluster, processes):
     """The store of the cluster's state is killed: the driver cannot go on, and says so by its exit status."""
-    # More than two actors get done until they notice.
-    trial = make_trial(count=24)
+    trial = make_long_trial()
     doomed = new_cluster(num_cpus=2)
     try:
         trial.address = doomed.address

@@ -13,9 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("place", ["local", "s3"])
-def test_a_killed_driver_loses_nothing_that_is_committed(place, make_trial, processes, ray_address, request):
-    # More than two actors can have in hand.
-    trial: Trial = make_trial(count=24, output=request.getfixturevalue("s3_folder") if place == "s3" else None)
+def test_a_killed_driver_loses_nothing_that_is_committed(place, make_long_trial, processes, ray_address, request):
+    trial: Trial = make_long_trial(output=request.getfixturevalue("s3_folder") if place == "s3" else None)
     trial.address = ray_address
     trial.conduct.set(pace=0.5)
     killed = processes.start(trial.command())
@@ -45,9 +44,8 @@ def test_a_killed_driver_loses_nothing_that_is_committed(place, make_trial, proc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(make_trial, processes, ray_address, number):
-    # More than two actors can have in hand.
-    trial = make_trial(count=24)
+def test_stopped_it_commits_what_it_has_in_hand_and_says_how_to_go_on(make_long_trial, processes, ray_address, number):
+    trial = make_long_trial()
     trial.address = ray_address
     trial.conduct.set(pace=0.5)
     process = processes.start(trial.command())
@@ -89,9 +87,11 @@ def test_standard_output_is_the_record_alone(trial, processes):
     assert "\x1b" not in log
 
 
-def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(make_trial, processes, ray_folder, ray_address):
+def test_a_signal_that_also_ends_the_local_ray_still_ends_in_a_record(
+    make_long_trial, processes, ray_folder, ray_address
+):
     """What a terminal or a batch system sends: to the driver, Ray's daemons and the actors, all at once."""
-    trial = make_trial(count=24)
+    trial = make_long_trial()
     trial.conduct.set(pace=0.5)
     process = processes.start(trial.command("--grace-period", "2"), start_new_session=True)
     try:
