@@ -83,3 +83,12 @@ def ray_connection(ray_address) -> Iterator[str]:
     cluster = connect(ray_address)
     yield ray_address
     cluster.close()
+
+
+@pytest.fixture(scope="module")
+def lasting_actors(ray_connection) -> Iterator[str]:
+    """The same, and a module's runs need not each begin with a new process (`kept_actors`)."""
+    from kept_actors import kept_actors
+
+    with kept_actors():
+        yield ray_connection

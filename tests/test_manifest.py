@@ -512,8 +512,10 @@ PACKED = {
 
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
-def test_compressed_text_is_read(storage, kind, packed):
-    rows = [ROW | {"instance_id": f"{n:04}"} for n in range(3000)]
+def test_compressed_text_is_read(storage, kind, packed, monkeypatch):
+    """In several blocks."""
+    monkeypatch.setattr(readers, "_BLOCK", 8 << 10)
+    rows = [ROW | {"instance_id": f"{n:04}"} for n in range(500)]
     plain = put(storage, f"plain.{kind}", rows)
     storage.write(f"m.{kind}.{packed}", PACKED[packed](storage.read(f"plain.{kind}")))
     assert read(storage.path_of(f"m.{kind}.{packed}"), storage) == read(plain, storage)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -125,23 +126,41 @@ def sharpened(
     if threshold == 0.5:
         share = deblurred(share, at_least=frame.size)
     longest = max(share.shape)
-    more = -(-SAMPLES * frame.size // longest)
-    if more > 1:
-        height, width = share.shape
-        larger = Image.fromarray(share).resize((width * more, height * more), Image.Resampling.BILINEAR)
-        share = np.asarray(larger)
-    inside = share > threshold
-    if extent is None and inside.shape[0] == inside.shape[1] and inside.shape[0] % frame.size == 0:
-        return _block_means(inside, inside.shape[0] // frame.size)
-    return area_of(inside, frame, extent).astype(np.float32)
+    more = max(1, -(-SAMPLES * frame.size // longest))
+    if extent is None and share.shape[0] == share.shape[1] and longest * more % frame.size == 0:
+        return _block_means(share, more, threshold, frame.size)
+    return area_of(_enlarged(share, more) > threshold, frame, extent).astype(np.float32)
 
 
-def _block_means(inside: np.ndarray, side: int) -> np.ndarray:
-    """(h / side, w / side) float32 of (h, w) bool: the share of each block, which needs no weights."""
-    counts = inside.view(np.uint8).astype(np.uint32)
-    rows = np.add.reduce([counts[k::side] for k in range(side)])
-    blocks = np.add.reduce([rows[:, k::side] for k in range(side)])
-    return blocks.astype(np.float32) / np.float32(side * side)
+def _enlarged(share: np.ndarray, more: int) -> np.ndarray:
+    """So many times as many rows and columns."""
+    if more == 1:
+        return share
+    height, width = share.shape
+    return np.asarray(Image.fromarray(share).resize((width * more, height * more), Image.Resampling.BILINEAR))
+
+
+def _block_means(share: np.ndarray, more: int, threshold: float, size: int) -> np.ndarray:
+    """(size, size) float32: the part of each block of a square mask, once it is enlarged, that is above the threshold:
+    counted, which needs no weights, and only about where the mask is not 0."""
+    found = np.zeros((size, size), np.float32)
+    rows, columns = (np.flatnonzero((share > 0).any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return found
+    side = len(share) * more // size
+    # One row or column more to interpolate from, and no block cut in two.
+    step = side // math.gcd(more, side)
+    (top, bottom), (left, right) = (
+        (max(0, one[0] - 1) // step * step, min(len(share), -(-(one[-1] + 2) // step) * step))
+        for one in (rows, columns)
+    )
+    counts = (_enlarged(np.ascontiguousarray(share[top:bottom, left:right]), more) > threshold).astype(np.uint32)
+    down = np.add.reduce([counts[k::side] for k in range(side)])
+    blocks = np.add.reduce([down[:, k::side] for k in range(side)])
+    top, left = top * more // side, left * more // side
+    means = blocks.astype(np.float32) / np.float32(side * side)
+    found[top : top + len(blocks), left : left + blocks.shape[1]] = means
+    return found
 
 
 def deblurred(share: np.ndarray, at_least: int = 1) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+from functools import lru_cache
 from urllib.parse import unquote
 
 from refine_batch.errors import UsageError
@@ -165,10 +166,16 @@ def redact(text: str) -> str:
     return _KEY_ID.sub(_MASK, text)
 
 
+@lru_cache(maxsize=4096)
+def _is_secret(name: bytes) -> bool:
+    """Whether an environment's variable of this name holds a secret."""
+    return bool(_SECRET_NAMES.search(os.fsdecode(name)))
+
+
 def _own_secrets() -> list[str]:
     """Values of the environment's variables that hold secrets, longest first; short ones would garble the text."""
-    # Names first: to decode every value takes longer than all else that is done with a text.
-    found = (os.environ.get(name, "") for name in os.environ if _SECRET_NAMES.search(name))
+    # Names first, as they are: to decode all of them takes longer than all else that is done with a text.
+    found = (os.environ.get(os.fsdecode(name), "") for name in os.environb if _is_secret(name))
     values = {value for value in found if len(value) >= 8 and not value.startswith("/")}
     secret = os.environ.get("AWS_SECRET_ACCESS_KEY", "")
     return sorted(values | ({secret} if len(secret) >= 5 else set()), key=len, reverse=True)

@@ -5,6 +5,7 @@ A plain class that knows nothing of Ray; `pool` makes it an actor.
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import time
@@ -71,6 +72,8 @@ class Refiner:
         """Have the stages, and who does them."""
         self._stages = Stages(self._assignment, self.turns, choose_device(self._assignment.device))
         self._stages.crew.start()
+        # As in the crew's processes.
+        gc.freeze()
         return self._stages
 
     def _compare_code(self) -> None:

@@ -10,14 +10,20 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
+from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.dataset.load import Limits, load_instance
 from refine_batch.errors import InstanceError
 from refine_batch.instance import Instance, RefinedInstance
+from refine_batch.io.resample import Frame, sharpened
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Task
 from refine_batch.job.outcomes import failed
+from refine_batch.mesh import Mesh
+from refine_batch.methods.base import MethodOutput
+from refine_batch.refinement.optimise import Optimised
 from refine_batch.refinement.pipeline import concluded_all, prepared_or_error, returned_or_failed
 from refine_batch.refinement.prepare import Prepared
 
@@ -27,7 +33,7 @@ LOADED_AHEAD = 1 << 28
 
 @dataclass(eq=False)
 class Readied:
-    """A row that was loaded and prepared, or the outcome where that came to nothing.
+    """A row that was loaded and prepared, packed, or the outcome where that came to nothing.
 
     Attributes
     ----------
@@ -143,6 +149,20 @@ def conclude(some: Found) -> tuple[list[RefinedInstance], float]:
     return results, time.perf_counter() - begun
 
 
+def rehearse() -> None:
+    """Prepare and conclude a small instance, so that what is imported and compiled on first use is there when the
+    first batch comes."""
+    config = RefineConfig(method="large-steps")
+    corners = np.array([[0.0, 0.0, 0.0], [1.0, 0.1, 0.0], [0.0, 1.0, 0.2], [0.1, 0.3, 1.0]])
+    mesh = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [2, 0, 3]]))
+    blank = np.zeros((32, 32, 3), np.uint8)
+    inside = sharpened(gaussian_filter(np.pad(np.ones((16, 16), np.float32), 8), 1.0), Frame(32, 32, 32), 0.5)
+    found = prepared_or_error(Instance("rehearsal", mesh, blank, inside, Camera(30.0, 20.0, 2.0)), config)
+    if isinstance(found, Prepared):
+        moved = MethodOutput(1.01 * found.subject.mesh.vertices, losses={"silhouette": 0.0}, steps=1)
+        concluded_all([found.instance_id], [Optimised(found, moved)], config)
+
+
 def _timed_load(task: Task, assignment: Assignment) -> tuple[Instance | Exception, float]:
     begun = time.perf_counter()
     try:
@@ -161,4 +181,30 @@ def _prepared(task: Task, loaded: Instance | Exception, seconds: float, assignme
     if isinstance(found, InstanceError):
         outcome = replace(failed(task.row.instance_id, found), notes=loaded.notes)
         return Readied(None, outcome, loaded.content, loaded.notes, took)
-    return Readied(found, None, loaded.content, loaded.notes, took)
+    return Readied(_packed(found), None, loaded.content, loaded.notes, took)
+
+
+def _packed(prepared: Prepared) -> Prepared:
+    """With its picture in bytes, where that loses nothing: of what goes from one process to another it is the most."""
+    picture = prepared.subject.image
+    small = (picture * 255.0).round().astype(np.uint8)
+    return _pictured(prepared, small) if np.array_equal(_unpacked(small), picture) else prepared
+
+
+def unpacked(prepared: Prepared) -> Prepared:
+    """As it was before it was packed."""
+    picture = prepared.subject.image
+    return _pictured(prepared, _unpacked(picture)) if picture.dtype == np.uint8 else prepared
+
+
+def without_picture(prepared: Prepared) -> Prepared:
+    """All that it takes to conclude."""
+    return _pictured(prepared, prepared.subject.image[:0])
+
+
+def _unpacked(picture: np.ndarray) -> np.ndarray:
+    return picture.astype(np.float32) / 255.0
+
+
+def _pictured(prepared: Prepared, picture: np.ndarray) -> Prepared:
+    return replace(prepared, subject=replace(prepared.subject, image=picture))

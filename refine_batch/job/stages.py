@@ -19,7 +19,7 @@ from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
-from refine_batch.job.host_work import Found, Readied, Some, conclude, ready
+from refine_batch.job.host_work import Found, Readied, Some, conclude, ready, unpacked, without_picture
 from refine_batch.job.outcomes import failed
 from refine_batch.job.shelf import bytes_of
 from refine_batch.job.turns import Turns
@@ -98,7 +98,7 @@ class Optimise:
 
     def __call__(self, passing: Passing) -> None:
         places = [k for k, row in enumerate(passing.rows) if row.prepared is not None]
-        prepared = [row.prepared for row in passing.rows if row.prepared is not None]
+        prepared = [unpacked(row.prepared) for row in passing.rows if row.prepared is not None]
         with self._turns.at_the_device(passing.batch.name):
             for group in groups(prepared, self._assignment.config, self._device, self._assignment.batch_size):
                 begun = time.perf_counter()
@@ -150,7 +150,10 @@ class Conclude:
         hands = min(self._crew.hands, len(places))
         # Dealt out in turn: each hand has rows of all sizes.
         dealt = [places[hand::hands] for hand in range(hands)]
-        work = [Found([ids[k] for k in some], [made[k] for k in some], self._config, on_host) for some in dealt]
+        work = [
+            Found([ids[k] for k in some], [_without_picture(made[k]) for k in some], self._config, on_host)
+            for some in dealt
+        ]
         found: dict[int, RefinedInstance] = {}
         for some, (results, seconds) in zip(dealt, self._crew.map(conclude, work), strict=True):
             found |= zip(some, results, strict=True)
@@ -174,6 +177,13 @@ class Conclude:
             stages=dict(own),
             device=str(self._device),
         )
+
+
+def _without_picture(made: Any) -> Any:
+    """What the method made of a row, less what nobody asks any more and is most of its bytes."""
+    if not isinstance(made, Optimised):
+        return made
+    return replace(made, prepared=without_picture(made.prepared))
 
 
 class Stages:

@@ -23,6 +23,10 @@ def positions(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     with np.errstate(over="ignore"):
         key = (bits[:, 0] * _ODD[0]) ^ (bits[:, 1] * _ODD[1] + (bits[:, 1] << np.uint64(31))) ^ (bits[:, 2] * _ODD[2])
         key ^= key >> np.uint64(29)
+    sorted_keys = np.sort(key)
+    if (sorted_keys[1:] != sorted_keys[:-1]).all():
+        # As a rule no two are alike, which sorting plain numbers soon shows.
+        return vertices, np.arange(len(vertices))
     _, first, of_vertex = np.unique(key, return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), np.int64)

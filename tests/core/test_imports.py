@@ -97,28 +97,37 @@ def test_levels_import_downwards_only(level):
             assert not [other for other in imported if other.startswith(above)], name
 
 
-def loaded_after(statement: str) -> set[str]:
-    code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
+def loaded_after(*statements: str) -> list[set[str]]:
+    """The modules that are loaded after each of these, one after the other in a new process."""
+    code = "import sys\n" + "".join(f"{statement}\nprint(*sorted(sys.modules))\n" for statement in statements)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
-    return set(done.stdout.split())
+    return [set(line.split()) for line in done.stdout.splitlines()]
 
 
-def test_library_needs_neither_ray_nor_storage():
-    found = loaded_after("from refine_batch import refine; refine([])")
+@pytest.fixture(scope="module")
+def library_and_readers() -> list[set[str]]:
+    """What the library loads, and what is loaded when commands that read outputs follow; torch takes seconds."""
+    readers = "refine_batch.report.report, refine_batch.cli.status, refine_batch.cli.export"
+    return loaded_after("from refine_batch import refine; refine([])", f"import {readers}")
+
+
+def test_library_needs_neither_ray_nor_storage(library_and_readers):
+    found, _ = library_and_readers
     assert "refine_batch.methods.refine" in found
     for name in ("ray", "pyarrow", "fsspec", "s3fs", "boto3", "botocore", "click"):
         assert name not in found
 
 
-def test_what_only_reads_an_output_needs_no_ray():
-    found = loaded_after("import refine_batch.report.report, refine_batch.cli.status, refine_batch.cli.export")
+def test_what_only_reads_an_output_needs_no_ray(library_and_readers):
+    _, found = library_and_readers
     assert "refine_batch.results.live" in found
     assert "ray" not in found
 
 
 @pytest.mark.parametrize("command", ["run", "nightly"])
 def test_a_job_explains_its_options_without_what_takes_seconds_to_import(command):
-    assert not loaded_after(f"import refine_batch.cli.{command}") & {"torch", "warp", "ray", "scipy", "trimesh"}
+    [found] = loaded_after(f"import refine_batch.cli.{command}")
+    assert not found & {"torch", "warp", "ray", "scipy", "trimesh"}
 
 
 def test_no_file_is_too_long_to_read():
@@ -128,7 +137,7 @@ def test_no_file_is_too_long_to_read():
 
 def test_the_package_itself_waits_with_torch():
     """Most commands do without it, and it takes seconds to import."""
-    found = loaded_after("import refine_batch; refine_batch.RefineConfig()")
+    [found] = loaded_after("import refine_batch; refine_batch.RefineConfig()")
     assert not found & {"torch", "warp", "ray", "scipy", "trimesh"}
 
 

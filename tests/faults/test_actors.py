@@ -10,7 +10,7 @@ import pytest
 from fault_proxy import FaultProxy
 from trial import BATCH, is_running, wait_until
 
-pytestmark = pytest.mark.usefixtures("ray_connection")
+pytestmark = pytest.mark.usefixtures("lasting_actors")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

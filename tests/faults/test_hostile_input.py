@@ -120,7 +120,7 @@ def write_hostile_files(folder: Path, elsewhere: str) -> dict[str, tuple[dict[st
     }
 
 
-@pytest.mark.usefixtures("ray_connection")
+@pytest.mark.usefixtures("lasting_actors")
 def test_each_is_a_failed_row_and_its_neighbours_are_refined(tmp_path, visitors):
     folder, elsewhere, asked = tmp_path / "data", *visitors
     write_manifest(folder, [])

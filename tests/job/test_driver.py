@@ -12,7 +12,7 @@ from tiny_dataset import result_rows, write_broken_manifest, write_manifest
 
 from refine_batch.config import RefineConfig
 from refine_batch.errors import UsageError
-from refine_batch.job import driver
+from refine_batch.job import dispatch, driver
 from refine_batch.job.options import RunOptions
 from refine_batch.results.schema import STAGES
 
@@ -22,7 +22,7 @@ CONFIG = RefineConfig(method="stub_methods:swell", image_size=32, figure_samples
 
 
 @pytest.fixture
-def run(ray_connection):
+def run(lasting_actors):
     """`driver.run` on the test's cluster."""
 
     def go(manifest, output, config=CONFIG, **options):
@@ -242,7 +242,8 @@ def test_a_method_that_kills_every_actor_ends_the_run(tmp_path, run, monkeypatch
     assert "process_died" in outcome.record.message
 
 
-def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run):
+def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run, monkeypatch):
+    monkeypatch.setattr(dispatch, "WRITE_AGAIN", 0.1)
     manifest = write_manifest(tmp_path, ["a", "b"])
     output = tmp_path / "out"
     output.mkdir()

@@ -23,12 +23,12 @@ from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import Instance
 from refine_batch.io.storage import Storage
-from refine_batch.job import actor
+from refine_batch.job import actor, host_work
 from refine_batch.job.actor import Refiner
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew, CrewError
-from refine_batch.job.host_work import Ahead
+from refine_batch.job.host_work import Ahead, Some, ready, rehearse, unpacked, without_picture
 from refine_batch.mesh import Mesh
 from refine_batch.results.schema import STAGES
 
@@ -255,3 +255,31 @@ def test_the_crew_ends_with_the_actor_even_where_that_is_killed(tmp_path):
     actor_.kill()
     # The processes hold the pipe too: it ends with the last of them.
     assert actor_.communicate(timeout=120) == ("", None)
+
+
+def test_pictures_travel_in_bytes_where_that_loses_nothing(tmp_path):
+    [batch] = batches(tmp_path, ["one"], 1)
+
+    config = RefineConfig(method="large-steps", image_size=32)
+    [row] = ready(Some(batch.tasks, Assignment("run", Storage(str(tmp_path / "out")), config, "0.1", device="cpu")))
+    packed = row.prepared
+    assert packed.subject.image.dtype == np.uint8
+    picture = unpacked(packed).subject.image
+    assert picture.dtype == np.float32
+    assert picture.shape == (32, 32, 3)
+    np.testing.assert_array_equal(picture, packed.subject.image.astype(np.float32) / 255.0)
+    # What is no number of bytes goes as it is.
+    odd = replace(packed, subject=replace(packed.subject, image=picture + np.float32(1e-3)))
+    assert host_work._packed(odd) is odd
+    assert unpacked(odd) is odd
+    assert host_work._packed(unpacked(packed)).subject.image.tobytes() == packed.subject.image.tobytes()
+    assert without_picture(packed).subject.image.size == 0
+
+
+def test_a_rehearsal_goes_all_the_way(caplog, monkeypatch):
+    concluded = []
+    conclude = host_work.concluded_all
+    monkeypatch.setattr(host_work, "concluded_all", lambda *rest: concluded.extend(conclude(*rest)))
+    rehearse()
+    assert [result.error_message for result in concluded] == [None]
+    assert not caplog.records
