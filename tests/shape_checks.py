@@ -54,14 +54,19 @@ def checked_once(fn=None, *, typechecker):
         return functools.partial(checked_once, typechecker=typechecker)
     if not inspect.isfunction(fn):
         return _jaxtyped(fn, typechecker=typechecker)
-    seen = _seen[fn.__code__]
+    seen, made = _seen[fn.__code__], []
+
+    def checked():
+        if not made:
+            made.append(_jaxtyped(fn, typechecker=typechecker))
+        return made[0]
 
     @functools.wraps(fn)
     def wrapper(*args, **kwargs):
         __tracebackhide__ = True
         passed = described(args), described(kwargs)
         if passed not in seen:
-            result = _jaxtyped(fn, typechecker=typechecker)(*args, **kwargs)
+            result = checked()(*args, **kwargs)
             seen[passed] = {described(result)}
             return result
         result = fn(*args, **kwargs)
