@@ -130,7 +130,7 @@ class LargeStepsWeights(_Options):
         "of this counts as displacement. Part of the displacement loss.",
     )
     size: float = Field(
-        2.0,
+        1.0,
         ge=0,
         description="Of the squared growth as a whole, in tenths, where a camera's distance may be wrong: an object "
         "that is nearer looks the same. Part of the displacement loss.",

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from refine_batch.cameras.camera import Camera, Projection
 from refine_batch.cameras.matrices import camera_from_matrices
+from refine_batch.config import PictureOptions
 from refine_batch.errors import InstanceError
 from refine_batch.io.beside import files_beside
 from refine_batch.io.ground import object_on_ground
@@ -105,12 +106,15 @@ class Exhibit:
         return camera
 
 
-def exhibits(storage: Storage, choices: Sequence[tuple[str, str]], mask_from: str = "auto") -> list[Exhibit]:
+def exhibits(
+    storage: Storage, choices: Sequence[tuple[str, str]], options: PictureOptions | None = None
+) -> list[Exhibit]:
     """The chosen instances (instance_id, group) with everything that is shown of them, in the order of `choices`.
 
-    Inputs are read from where the manifest named them, masks as `--mask-from` told the run; one that is no longer there
+    Inputs are read from where the manifest named them, masks as the `options` told the run; one that is no longer there
     leaves its place empty.
     """
+    options = options or PictureOptions()
     group_of = dict(choices)
     found: dict[str, tuple[Exhibit, Mesh | None]] = {}
     if group_of:
@@ -120,7 +124,7 @@ def exhibits(storage: Storage, choices: Sequence[tuple[str, str]], mask_from: st
                 found[row["instance_id"]] = exhibit, mesh_of(batch, i)
     chosen = [found[instance_id] for instance_id, _ in choices if instance_id in found]
     with ThreadPoolExecutor(_READERS) as readers:
-        inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint, mask_from), chosen))
+        inputs = list(readers.map(lambda item: _Inputs(item[0], storage.s3_endpoint, options), chosen))
     for (_, refined), files in zip(chosen, inputs, strict=True):
         files.show(refined)
     return [exhibit for exhibit, _ in chosen]
@@ -137,8 +141,8 @@ def _curve(cell: pa.Scalar) -> list[float] | None:
 class _Inputs:
     """What an exhibit was made from, read as far as it can be."""
 
-    def __init__(self, exhibit: Exhibit, s3_endpoint: str | None, mask_from: str):
-        self._exhibit, self._s3_endpoint, self._mask_from = exhibit, s3_endpoint, mask_from
+    def __init__(self, exhibit: Exhibit, s3_endpoint: str | None, options: PictureOptions):
+        self._exhibit, self._s3_endpoint, self._options = exhibit, s3_endpoint, options
         self.rgb: np.ndarray | None = None
         self.mask: np.ndarray | None = None
         self.paint: Paint | None = None
@@ -174,14 +178,15 @@ class _Inputs:
         data = self._read("image_uri", MAX_IMAGE_BYTES)
         if data is None:
             return
+        source, threshold = self._options.mask_from, self._options.mask_threshold
         try:
-            self.rgb, opaque = parse_image(data, redact(row["image_uri"]))
-            if self._mask_from == "background":
+            self.rgb, opaque = parse_image(data, redact(row["image_uri"]), threshold=threshold)
+            if source == "background":
                 share = object_on_ground(self.rgb)
                 self.mask = None if share is None else share > 0.5
                 return
-            mask_data = None if self._mask_from == "alpha" else self._read("mask_uri", MAX_IMAGE_BYTES)
-            mask = None if mask_data is None else parse_mask(mask_data, redact(row["mask_uri"]))
+            levels = None if source == "alpha" else self._read("mask_uri", MAX_IMAGE_BYTES)
+            mask = None if levels is None else parse_mask(levels, redact(row["mask_uri"]), threshold=threshold)
             self.mask = object_mask(self.rgb, opaque, mask, redact(row["image_uri"]), row["mask_uri"])
         except InstanceError as error:
             self._exhibit.problems.append(error.message)

@@ -7,7 +7,9 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from refine_batch.config import RefineConfig
+from pydantic import ValidationError
+
+from refine_batch.config import PictureOptions, RefineConfig
 from refine_batch.errors import UsageError
 from refine_batch.io.storage import Storage
 from refine_batch.io.uri import is_local, normalise, parent, redact
@@ -74,14 +76,20 @@ def check_destination(destination: str) -> tuple[str, str]:
     return folder, name
 
 
+def _picture_options(run: RunRecord) -> PictureOptions | None:
+    """How a run read its pictures; None where its record holds what this version does not know."""
+    try:
+        return PictureOptions.model_validate(run.config.get("picture", {}))
+    except ValidationError:
+        return None
+
+
 def html_of(output: Storage, *, sample: int = SAMPLE, seed: int = 0) -> str:
     """The page about an output that holds results."""
     summary = summarise(output)
     surveyed = survey(output, sample=sample, seed=seed)
     runs = RunRecord.load_latest(output, _RUNS_SHOWN)
-    gallery = exhibits(
-        output, surveyed.choices, str(runs[0].config.get("picture", {}).get("mask_from")) if runs else "auto"
-    )
+    gallery = exhibits(output, surveyed.choices, _picture_options(runs[0]) if runs else None)
     counts = summary.overall.counts
     known = [name for name, values in summary.overall.figures.items() if values.count]
     values = {

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from result_rows import put, result
 
+from refine_batch.config import PictureOptions
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.dataset.synth import SynthOptions, write_dataset
@@ -64,11 +65,30 @@ def test_masks_are_found_as_the_run_found_them(row, tmp_path):
     storage = Storage(str(tmp_path / "output"))
     camera = {name: getattr(row, name) for name in ("azimuth", "elevation", "distance")} | {"fov": 60.0, "roll": 0.0}
     put(storage, [result("a", mesh_uri=row.mesh_uri, image_uri=str(tmp_path / "white.png"), **camera)])
-    [lacking], [found] = exhibits(storage, [("a", "best")]), exhibits(storage, [("a", "best")], "background")
+    [lacking] = exhibits(storage, [("a", "best")])
+    [found] = exhibits(storage, [("a", "best")], PictureOptions(mask_from="background"))
     assert lacking.overlay_before is None
     assert len(lacking.problems) == 1
     assert found.problems == []
     assert found.overlay_before is not None
+
+
+def test_masks_are_cut_where_the_run_cut_them(row, tmp_path):
+    """Alpha of 0.8 on the object and 0.3 about it."""
+    alpha = np.where(np.asarray(Image.open(row.image_uri).getchannel("A")) > 0, 204, 77).astype(np.uint8)
+    alpha[0, 0] = 0
+    picture = Image.open(row.image_uri)
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "soft.png")
+    storage = Storage(str(tmp_path / "output"))
+    put(storage, [result("a", mesh_uri=row.mesh_uri, image_uri=str(tmp_path / "soft.png"))])
+    shown = [
+        pixels(exhibits(storage, [("a", "best")], PictureOptions(mask_threshold=threshold))[0].photo)[..., 3]
+        for threshold in (0.5, 0.2)
+    ]
+    # What is no object is faded.
+    assert (shown[0] < 255).mean() > 0.3
+    assert (shown[1] < 255).mean() < 0.01
 
 
 def test_near_is_bright_and_what_is_unknown_transparent():
