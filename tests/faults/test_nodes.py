@@ -166,7 +166,8 @@ def test_a_frozen_node_is_given_up_and_does_no_harm_when_it_thaws(trial, cluster
     """A network partition, seen from the driver: the node answers nobody, and comes back with what it had in hand."""
     frozen = cluster.add_node(num_cpus=1)
     trial.conduct.set(pace=0.5)
-    running = trial.start(actors="auto")
+    # Ray gives a silent node up after about a minute: sooner than a batch that takes too long is.
+    running = trial.start(actors="auto", instance_timeout=200.0)
     [(pid, _), *_] = trial.wait_for_batches(1)
     raylet = frozen.all_processes["raylet"][0].process
     stopped = [pid, raylet.pid]

@@ -156,7 +156,9 @@ class Trial:
         assert Counter(row["instance_id"] for row in live) == Counter(ids)
         assert len(self.rows()) - len(ids) <= superseded
         rows = {row["instance_id"]: row for row in live}
-        assert {name: row["error_kind"] for name, row in rows.items() if row["status"] == "failed"} == failed
+        lost = {name: row for name, row in rows.items() if row["status"] == "failed"}
+        why = "; ".join(f"{name}: {row['error_message']}" for name, row in lost.items())
+        assert {name: row["error_kind"] for name, row in lost.items()} == failed, why
         for name in set(ids) - set(failed):
             agree(rows[name], self.undisturbed[name])
         begun = Counter(name for _, some in self.begun() for name in some)
