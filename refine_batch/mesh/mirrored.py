@@ -7,7 +7,7 @@ import torch
 import warp as wp
 
 from refine_batch.devices.warp_runtime import launch
-from refine_batch.mesh.surface import Surface, widest_reach
+from refine_batch.mesh.surface import Surface, found_at, widest_reach
 
 # Nearer than this, in extents, a point lies on the surface: the direction from there is rounding.
 _ON_SURFACE = wp.constant(wp.float64(1e-5))
@@ -17,28 +17,6 @@ _REACH = wp.constant(wp.float64(0.03))
 _SETTLED = wp.constant(wp.float64(1e-7))
 # Share of the product of its diagonal below which the determinant of the normal equations is rounding.
 _SINGULAR = wp.constant(wp.float64(1e-14))
-
-
-@wp.func
-def single(point: wp.vec3d):
-    return wp.vec3(wp.float32(point[0]), wp.float32(point[1]), wp.float32(point[2]))
-
-
-@wp.func
-def double(point: wp.vec3):
-    return wp.vec3d(wp.float64(point[0]), wp.float64(point[1]), wp.float64(point[2]))
-
-
-@wp.func
-def found_at(mesh: wp.uint64, query: wp.MeshQueryPoint):
-    """Where a query found the surface, in double precision."""
-    a = double(wp.mesh_get_point(mesh, 3 * query.face))
-    b = double(wp.mesh_get_point(mesh, 3 * query.face + 1))
-    c = double(wp.mesh_get_point(mesh, 3 * query.face + 2))
-    u = wp.float64(query.u)
-    v = wp.float64(query.v)
-    w = wp.float64(1.0 - query.u - query.v)
-    return u * a + v * b + w * c
 
 
 @wp.kernel(enable_backward=False)
@@ -59,7 +37,7 @@ def held_kernel(
     total = wp.float64(0.0)
     for i in range(first, last):
         mirrored = points[i] - wp.float64(2.0) * (wp.dot(points[i], normal) - plane[3]) * normal
-        at = single(mirrored)
+        at = wp.vec3(mirrored)
         query = wp.mesh_query_point_no_sign(mesh, at, widest_reach(at, middle, radius))
         total += wp.length_sq(mirrored - found_at(mesh, query))
     squared[p] = total
@@ -101,7 +79,7 @@ def fit_kernel(
                 point = points[i]
                 ahead = wp.dot(point, normal) - plane[3]
                 mirrored = point - wp.float64(2.0) * ahead * normal
-                at = single(mirrored)
+                at = wp.vec3(mirrored)
                 reach = widest_reach(at, middle, radius)
                 if step > 0:
                     # What was nearest to a point is no farther from where that has moved than it is.
@@ -118,7 +96,7 @@ def fit_kernel(
                 if distance > _ON_SURFACE:
                     direction = away / distance
                 else:
-                    direction = double(wp.mesh_eval_face_normal(mesh, query.face))
+                    direction = wp.vec3d(wp.mesh_eval_face_normal(mesh, query.face))
                 # By Geman and McClure: what has no image must not pull the plane towards itself.
                 weight = wp.float64(1.0) / (wp.float64(1.0) + (distance / _REACH) * (distance / _REACH))
                 robust += weight * distance * distance

@@ -21,6 +21,16 @@ def widest_reach(point: wp.vec3, middle: wp.vec3, radius: wp.float32):
     return 1.01 * (wp.length(point - middle) + radius) + 1e-6
 
 
+@wp.func
+def found_at(mesh: wp.uint64, query: wp.MeshQueryPoint):
+    """Where a query found the surface, in double precision."""
+    shares = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
+    place = wp.vec3d()
+    for k in range(3):
+        place += wp.float64(shares[k]) * wp.vec3d(wp.mesh_get_point(mesh, 3 * query.face + k))
+    return place
+
+
 @wp.kernel(enable_backward=False)
 def closest_kernel(
     mesh: wp.uint64,
@@ -37,12 +47,8 @@ def closest_kernel(
     query = wp.mesh_query_point_no_sign(mesh, point, widest_reach(point, middle, radius))
     if query.result:
         face[i] = query.face
-        shares = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
-        share[i] = shares
-        place = wp.vec3d()
-        for k in range(3):
-            place += wp.float64(shares[k]) * wp.vec3d(wp.mesh_get_point(mesh, 3 * query.face + k))
-        nearest[i] = place
+        share[i] = wp.vec3(query.u, query.v, 1.0 - query.u - query.v)
+        nearest[i] = found_at(mesh, query)
 
 
 class Surface:

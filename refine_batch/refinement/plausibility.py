@@ -174,16 +174,15 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
         return Verdict(looseness=looseness)
     further = ELSEWHERE if any(subject.views[0].spread) else ELSEWHERE_EXACT
     # No overlap is above 1.
-    here = there = turn = 0.0
     if best < 1.0 - further:
         turn, there, here = _elsewhere(subject, subject.camera if cameras is None else cameras[0])
-    if there - here > further:
-        return Verdict(
-            f"from a camera turned by {turn:+.0f}° about the object the coarse mesh meets its mask far better (2D IoU "
-            f"{here:.2f} → {there:.2f}, at {_SIZE} pixels): are cameras and meshes in the convention that the manifest "
-            "is documented with? refine-batch validate --preview shows and tries it",
-            doubtful=True,
-        )
+        if there - here > further:
+            return Verdict(
+                f"from a camera turned by {turn:+.0f}° about the object the coarse mesh meets its mask far better (2D "
+                f"IoU {here:.2f} → {there:.2f}, at {_SIZE} pixels): are cameras and meshes in the convention that the "
+                "manifest is documented with? refine-batch validate --preview shows and tries it",
+                doubtful=True,
+            )
     if best < UNRELATED and outlines_apart(subject, cameras) > UNRELATED_APART:
         return Verdict(
             f"the coarse mesh hardly meets its mask (2D IoU {given:.2f}; {best:.2f} from the best camera that the "
