@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 # Each starts Ray, or needs a cluster: one process does them all, one after another, on the one cluster that it has.
@@ -42,6 +44,15 @@ def pytest_xdist_make_scheduler(config, log):
     return Scheduling(config, log)
 
 
+def pytest_configure(config):
+    """Each process begins to collect at another module, and finds compiled what the others have come to before it."""
+    if hasattr(config, "workerinput") and config.args == config.getini("testpaths"):
+        modules = sorted(str(path) for folder in config.args for path in Path(folder).rglob("test_*.py"))
+        number = int(config.workerinput["workerid"].removeprefix("gw"))
+        begin = number * len(modules) // config.workerinput["workercount"]
+        config.args = modules[begin:] + modules[:begin]
+
+
 def pytest_collection_modifyitems(config, items):
     if not hasattr(config, "workerinput"):
         return
@@ -49,4 +60,4 @@ def pytest_collection_modifyitems(config, items):
         alone = item.get_closest_marker("slow") or item.nodeid.startswith(ON_RAY)
         if "ray_folder" in item.fixturenames and not alone:
             raise pytest.UsageError(f"{item.nodeid} needs a Ray cluster: its module belongs in scheduling.ON_RAY")
-    items.sort(key=lambda item: rank_of(item.nodeid))
+    items.sort(key=lambda item: (rank_of(item.nodeid), item.nodeid.partition("::")[0]))
