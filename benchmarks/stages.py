@@ -38,7 +38,7 @@ STAGES = (
     ("judge", "silhouettes", "refine_batch.refinement.plausibility:hard_silhouettes"),
     ("judge", "outlines", "refine_batch.refinement.plausibility:outline_distance"),
     ("judge", "another direction", "refine_batch.refinement.plausibility:_elsewhere"),
-    ("judge", "occlusion", "refine_batch.refinement.plausibility:occlusion_doubt"),
+    ("judge", "occlusion", "refine_batch.refinement.plausibility:probably_hidden"),
     ("set-up", "the rest", "refine_batch.refinement.optimise:optimise"),
     ("set-up", "scene, topology", "refine_batch.methods.scene:Scene.of"),
     ("set-up", "topology", "refine_batch.mesh.batch:MeshBatch.of"),

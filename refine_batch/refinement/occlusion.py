@@ -8,6 +8,7 @@ ends the mask at a straight line that the mesh crosses just where the mask touch
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, label, zoom
@@ -23,6 +24,8 @@ DEEP = 0.3
 BETWEEN, PIECE = 0.1, 0.03
 THICK = 0.06
 _BESIDE = 3
+# How far round what is missing nothing is known either, over the same root, and at its edges, pixels.
+NEAR, EDGE = 0.1, 2.0
 # Of a line at which the mask ends and the mesh goes on: the share of the coarse silhouette beyond it, times the share
 # of what either covers on it that both do, from the camera that fits best, and from the one that was given where that
 # fit is worse than this 2D IoU: it may have moved to where less is missing. The silhouette reaches beyond by so much
@@ -40,10 +43,58 @@ _SIZES = np.exp(np.linspace(-0.3, 0.3, 9))
 _SIDE = 112
 
 
-def occlusion_doubt(
+@dataclass(frozen=True)
+class Line:
+    """A line at which a mask ends and the mesh's silhouette goes on.
+
+    Attributes
+    ----------
+    beyond
+        The share of the silhouette that lies beyond it.
+    both
+        How much of what either covers on the line both do.
+    across
+        Row and column of the direction in which it is beyond, of length 1.
+    end
+        Where it lies in that direction, pixels.
+    """
+
+    beyond: float = 0.0
+    both: float = 0.0
+    across: tuple[float, float] = (0.0, 0.0)
+    end: float = 0.0
+
+    @property
+    def weight(self) -> float:
+        """What is held against the limits."""
+        return self.beyond * self.both
+
+    def past(self, shape: tuple[int, ...]) -> np.ndarray:
+        """(H, W) bool: the pixels beyond it, and those on it, which the mask ends in."""
+        rows, columns = np.indices(shape, sparse=True)
+        return self.across[0] * rows + self.across[1] * columns > self.end - EDGE
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """A part of the object that something probably hides.
+
+    Attributes
+    ----------
+    reason
+        Why, as a sentence.
+    where : (H, W) bool
+        The pixels of which the mask therefore says nothing.
+    """
+
+    reason: str
+    where: np.ndarray
+
+
+def probably_hidden(
     seen: np.ndarray, mask: np.ndarray, known: np.ndarray | None = None, as_given: np.ndarray | None = None
-) -> str | None:
-    """Why the mask is probably not all of the object's silhouette, a sentence for `kept_reason`; None: it may be all.
+) -> Hidden | None:
+    """What of the object the mask probably does not show; None: it may be all there.
 
     Parameters
     ----------
@@ -61,25 +112,30 @@ def occlusion_doubt(
     missing = seen & ~mask if known is None else seen & ~mask & known
     if not covered or not mask.any() or not missing.any():
         return None
-    root = np.sqrt(covered)
+    root = float(np.sqrt(covered))
     pieces, _ = label(missing)
     largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     share = np.count_nonzero(largest) / covered
     # What is not known may be the object's, as it mostly is beyond the picture's edge.
     off = ~mask if known is None else ~mask & known
     if _farther(largest, off, DEEP * root):
-        return (
+        line = cut_off(seen, mask)
+        straight = known is None or bool(known.all())
+        where = line.past(mask.shape) if straight and line.weight > CUT else _round(largest, mask, root)
+        return Hidden(
             f"a part of the object is probably hidden: {share:.0%} of the coarse mesh's silhouette lies beyond the "
-            "mask in one piece, deeper than a wrong shape would; ignore_uri can name what stands before it"
+            "mask in one piece, deeper than a wrong shape would",
+            where,
         )
     if share > BETWEEN and float(distance_transform_edt(largest).max()) > THICK * root:
         parts, _ = label(mask)
         beside = np.unique(parts[binary_dilation(largest, iterations=_BESIDE)])
         areas = np.bincount(parts.ravel())
         if sum(areas[part] > PIECE * covered for part in beside if part) > 1:
-            return (
+            return Hidden(
                 f"something probably stands across the object: {share:.0%} of the coarse mesh's silhouette lies "
-                "between pieces of the mask; ignore_uri can name what stands before it"
+                "between pieces of the mask",
+                _round(largest, mask, root),
             )
     if known is not None and not known.all():
         # Masks end at straight lines there, and so much less of the object is seen that its own count for more.
@@ -88,13 +144,20 @@ def occlusion_doubt(
     if as_given is not None and float(mask_iou(seen, mask)) < FIT:
         looks.append((as_given, CUT_AS_GIVEN))
     for silhouette, limit in looks:
-        beyond, both = cut_off(silhouette, mask)
-        if beyond * both > limit and moved_iou(silhouette, mask) < MOVED:
-            return (
-                f"a part of the object is probably hidden: the mask ends at a straight line with {beyond:.0%} of the "
-                "coarse mesh's silhouette beyond it; ignore_uri can name what stands before it"
+        line = cut_off(silhouette, mask)
+        if line.weight > limit and moved_iou(silhouette, mask) < MOVED:
+            return Hidden(
+                f"a part of the object is probably hidden: the mask ends at a straight line with {line.beyond:.0%} of "
+                "the coarse mesh's silhouette beyond it",
+                line.past(mask.shape),
             )
     return None
+
+
+def _round(piece: np.ndarray, mask: np.ndarray, root: float) -> np.ndarray:
+    """(H, W) bool: a missing piece, what is not the mask's near it, and the mask's pixels at its edge."""
+    near = binary_dilation(piece, iterations=max(1, round(NEAR * root)))
+    return (near & ~mask) | binary_dilation(piece, iterations=math.ceil(EDGE))
 
 
 def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
@@ -112,11 +175,11 @@ def moved_iou(seen: np.ndarray, mask: np.ndarray) -> float:
     return best
 
 
-def cut_off(seen: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """Of the lines at which a mask ends the one that most probably cuts it off: the share of the silhouette `seen`
-    that lies beyond it, and how much of what either covers on the line both do. Both (H, W) bool, not empty."""
+def cut_off(seen: np.ndarray, mask: np.ndarray) -> Line:
+    """Of the lines at which a mask ends the one that most probably cuts it off. Both (H, W) bool."""
+    best = Line()
     if not mask.any() or not seen.any():
-        return 0.0, 0.0
+        return best
     angle = np.radians(np.arange(0.0, 360.0, _STEP), dtype=np.float32)
     across = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     ends = (across @ _row_ends(mask).T).max(axis=1)
@@ -131,20 +194,19 @@ def cut_off(seen: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
     one_sided = shares > 2.0 * np.roll(shares, len(shares) // 2)
     tried = np.flatnonzero((shares > _BEYOND) & one_sided)
     tried = tried[height[tried].max(axis=1, initial=-np.inf) - ends[tried] > _REACH * root]
-    best = 0.0, 0.0
     if not len(tried):
         return best
     of_mask, of_seen = _places(mask), _places(seen)
     for i in tried[np.argsort(-shares[tried], kind="stable")]:
         # At best both cover all of the line.
-        if shares[i] <= best[0] * best[1]:
+        if shares[i] <= best.weight:
             break
         along = np.array([-across[i, 1], across[i, 0]])
         touched = np.unique(np.round(of_mask[of_mask @ across[i] > ends[i] - near] @ along))
         crossed = np.unique(np.round(of_seen[np.abs(of_seen @ across[i] - ends[i]) <= 1.0] @ along))
         both = len(np.intersect1d(touched, crossed)) / max(1, len(np.union1d(touched, crossed)))
-        if shares[i] * both > best[0] * best[1]:
-            best = float(shares[i]), both
+        if shares[i] * both > best.weight:
+            best = Line(float(shares[i]), both, (float(across[i, 0]), float(across[i, 1])), float(ends[i]))
     return best
 
 

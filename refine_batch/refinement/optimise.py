@@ -20,7 +20,7 @@ from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
 from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
-from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
+from refine_batch.refinement.plausibility import ALREADY_GOOD, SAY_SO, Verdict, judge, outlines_apart
 from refine_batch.refinement.prepare import Prepared
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,9 @@ ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
 # 320 coarse meshes of centred objects all were nearer than 0.2, nineteen in twenty than 0.06. Beyond 0.05 the mesh must
 # not stand on its origin, as flat objects do whose middle is not far above.
 CENTRED, NEARLY, STANDING = 0.2, 0.05, 0.03
+
+# How a note of what is probably hidden ends.
+LEFT_OPEN = f"what lies there was left open; {SAY_SO}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +61,8 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     """One outcome per instance, in order; whatever becomes of one, its neighbours are refined.
 
     Cameras that are not known are estimated; with the guard on, what needs no refinement, or what no refinement would
-    mend, is left alone (`plausibility`); the rest is refined. What does not fit the device's memory is tried again in
-    halves, and so is what raises as a whole.
+    mend, is left alone (`plausibility`); the rest is refined, by what its masks probably show. What does not fit the
+    device's memory is tried again in halves, and so is what raises as a whole.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     verdicts: dict[int, Verdict] = {}
     if config.guard:
         judged = still(halved(lambda some: judge(some, config, device), ready, device))
-        by_place, verdicts = dict(seen), dict(judged)
+        verdicts = dict(judged)
+        by_place = {i: _without_hidden(prepared, verdicts.get(i)) for i, prepared in seen}
         # Where the masks ask for nothing, hints may.
         seen = still([_heard(by_place[i], verdict, device) for i, verdict in judged])
         for i, prepared in seen:
@@ -153,6 +157,13 @@ def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.dev
     """`work` on one instance, its fault in the answer's place."""
     [found] = halved(lambda some: [work(one) for one in some], [prepared], device)
     return found
+
+
+def _without_hidden(prepared: Prepared, verdict: Verdict | None) -> Prepared:
+    """The instance that knows nothing of what its mask probably does not show, and says so."""
+    if verdict is None or verdict.hidden is None:
+        return prepared
+    return prepared.unsure_of(verdict.hidden.where, f"{verdict.hidden.reason}; {LEFT_OPEN}")
 
 
 def _heard(prepared: Prepared, verdict: Verdict, device: torch.device) -> Prepared | InstanceError:

@@ -27,7 +27,7 @@ from refine_batch.mesh.padded import PaddedMeshes
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.camera_only import fit_cameras
 from refine_batch.refinement.camera_fit import reduced
-from refine_batch.refinement.occlusion import occlusion_doubt
+from refine_batch.refinement.occlusion import Hidden, probably_hidden
 from refine_batch.refinement.prepare import Prepared
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.hard import silhouettes
@@ -66,6 +66,8 @@ AGREED = 0.9
 # Share of its vertices that a surface is held by, below which the network, whose losses count vertices, sends it
 # astray: of real shapes of wrong proportions one of 0.04 came from a Chamfer-L2 of 4 to 14; the next had 0.07 and 0.2.
 UNEVEN = 0.1
+# How the reason ends where too much is probably hidden.
+SAY_SO = "ignore_uri can name what stands before it"
 _SIZE = 64
 _TURNS = np.arange(30.0, 331.0, 15.0)
 
@@ -86,6 +88,8 @@ class Verdict:
         Whether the reason is that the masks ask for nothing; hints of depth or normals may ask for more.
     looseness
         By how much the cameras' spreads are to be multiplied, from what a camera alone explains.
+    hidden
+        What of the object the first view's mask probably does not show. All else here was found without it.
     """
 
     reason: str | None = None
@@ -93,13 +97,30 @@ class Verdict:
     doubtful: bool = False
     settled: bool = False
     looseness: float = 1.0
+    hidden: Hidden | None = None
 
 
 def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device) -> list[Verdict | InstanceError]:
     """A verdict on each instance of a batch whose cameras are given or estimated.
 
-    An `InstanceError` (CAMERA_INVALID) where the mesh is not in the picture at all.
+    An `InstanceError` (CAMERA_INVALID) where the mesh is not in the picture at all. Where something is probably hidden
+    the rest is looked at by itself; what is hidden there as well leaves too little to go by.
     """
+    verdicts = _at_first_sight(batch, config, device)
+    doubted = [(i, found.hidden) for i, found in enumerate(verdicts) if isinstance(found, Verdict) and found.hidden]
+    rest = [batch[i].unsure_of(hidden.where, hidden.reason) for i, hidden in doubted]
+    for (i, hidden), found in zip(doubted, _at_first_sight(rest, config, device), strict=True):
+        if isinstance(found, Verdict):
+            reason = found.reason if found.hidden is None else f"{hidden.reason}; {SAY_SO}"
+            found = replace(found, reason=reason, hidden=hidden)
+        verdicts[i] = found
+    return verdicts
+
+
+def _at_first_sight(
+    batch: Sequence[Prepared], config: RefineConfig, device: torch.device
+) -> list[Verdict | InstanceError]:
+    """A verdict on each by all that its masks say."""
     verdicts: list[Verdict | InstanceError | None] = []
     for prepared in batch:
         near = outlines_apart(prepared.subject)
@@ -193,10 +214,10 @@ def _judged(prepared: Prepared, cameras: tuple[Camera, ...] | None) -> Verdict |
     view = subject.views[0]
     as_given = _seen(subject, view, None)
     if cameras is None or cameras[0] == view.camera:
-        doubt = occlusion_doubt(as_given, view.covered, view.known)
+        hidden = probably_hidden(as_given, view.covered, view.known)
     else:
-        doubt = occlusion_doubt(_seen(subject, view, cameras[0]), view.covered, view.known, as_given)
-    return Verdict(doubt, looseness=looseness)
+        hidden = probably_hidden(_seen(subject, view, cameras[0]), view.covered, view.known, as_given)
+    return Verdict(looseness=looseness, hidden=hidden)
 
 
 def _looseness(gain: float) -> float:

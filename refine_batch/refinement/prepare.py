@@ -74,6 +74,12 @@ class Prepared:
             views.append(replace(view, spread=(factor * turn, factor * rise, factor * farther)))
         return replace(self, subject=replace(self.subject, views=tuple(views)))
 
+    def unsure_of(self, where: np.ndarray, note: str) -> Prepared:
+        """The same with a first view that says nothing of these pixels, (H, W) bool, and a note of why."""
+        first, *others = self.subject.views
+        first = replace(first, known=first.silhouette_known & ~where)
+        return replace(self, subject=replace(self.subject, views=(first, *others)), notes=(*self.notes, note))
+
 
 def prepare(instance: Instance, config: RefineConfig | None = None) -> Prepared:
     """Check `instance`, make one surface of its mesh, and bring its pictures to the working size.

@@ -135,17 +135,53 @@ def test_no_camera_is_fitted_that_is_exact(monkeypatch):
     assert fitted == ["free"]
 
 
-def test_a_mask_of_which_a_part_is_hidden_pulls_nothing_in():
-    """Its left third behind something that nobody told of: kept, as it came; told of, there is nothing to doubt."""
+def hidden_left(share: float) -> np.ndarray:
+    """A curtain before so much of the chair's width."""
     mask = view(CHAIR, CAMERA, SIZE).covered
     columns = np.flatnonzero(mask.any(axis=0))
     hidden = np.zeros_like(mask)
-    hidden[:, : columns[0] + int(0.35 * len(columns))] = True
-    image = np.zeros((SIZE, SIZE, 3), np.uint8)
-    told = prepare(Instance("it", CHAIR, image, mask & ~hidden, CAMERA, known=~hidden), CONFIG)
-    untold = prepare(Instance("it", CHAIR, image, mask & ~hidden, CAMERA), CONFIG)
-    assert "probably hidden" in verdict(untold).reason
-    assert "hidden" not in (verdict(told).reason or "")
+    hidden[:, : columns[0] + int(share * len(columns))] = True
+    return hidden
+
+
+def behind(hidden: np.ndarray, mesh: Mesh = CHAIR, known: np.ndarray | None = None) -> Instance:
+    mask = view(CHAIR, CAMERA, SIZE).covered & ~hidden
+    return Instance("it", mesh, np.zeros((SIZE, SIZE, 3), np.uint8), mask, CAMERA, known=known)
+
+
+def test_what_is_probably_hidden_is_left_open_and_the_rest_judged_by_itself():
+    """The chair is right; its left third stands behind something that nobody told of."""
+    hidden = hidden_left(0.35)
+    found = verdict(prepare(behind(hidden), CONFIG))
+    assert "probably hidden" in found.hidden.reason
+    assert found.hidden.where[hidden].all()
+    # What can be seen agrees.
+    assert found.settled
+    told = verdict(prepare(behind(hidden, known=~hidden), CONFIG))
+    assert told.hidden is None
+    assert told.settled
+
+
+def test_where_more_than_one_part_is_hidden_the_mesh_is_kept():
+    """A side of the chair, and deep in what is left."""
+    hidden = hidden_left(0.3) | np.flip(hidden_left(0.35), axis=1)
+    found = verdict(prepare(behind(hidden), CONFIG))
+    assert found.hidden is not None
+    assert found.reason.endswith("ignore_uri can name what stands before it")
+
+
+def test_a_mesh_behind_what_nobody_told_of_is_refined_by_what_is_seen():
+    """As well as one of whose picture it was said, and the row says so; nothing is pulled in behind the mask."""
+    config = RefineConfig(method="large-steps", image_size=SIZE, camera_error="0", figures="none")
+    hidden, coarse = hidden_left(0.35), Mesh(CHAIR.vertices * np.array([1.0, 0.85, 1.0], np.float32), CHAIR.faces)
+    untold, told = refine([behind(hidden, coarse), behind(hidden, coarse, ~hidden)], config)
+    assert (untold.status, told.status) == ("refined", "refined")
+    assert "probably hidden" in untold.notes[0]
+    assert untold.notes[0].endswith("what lies there was left open; ignore_uri can name what stands before it")
+    assert told.notes == ()
+    assert untold.known_share < 1.0
+    far = [np.abs(np.ptp(r.mesh.vertices, axis=0) - np.ptp(CHAIR.vertices, axis=0)).max() for r in (untold, told)]
+    assert far[0] < max(1.5 * far[1], 0.05)
 
 
 @pytest.mark.parametrize(("true", "doubtful"), [(CHAIR, False), (unit(box(0.2, 1.0, 0.1)), True)])
