@@ -12,11 +12,14 @@ SOURCES := refine_batch jobs tests examples benchmarks cluster .ci
 # Held back when the lock is written: the version whose CPU and CUDA builds were both tested.
 HOLD ?= torch==2.13.0
 DEMO ?= demo
-# How many share the quick tests; each takes about 2 GB. The slow ones want the machine for themselves.
-PROCESSES ?= 2
+# How many share the quick tests; each takes about 2 GB. One is on Ray and waits most of the time, so that there is one
+# more than the laptop has cores. The slow tests want the machine for themselves.
+PROCESSES ?= 3
 
 # The 2 cores of a laptop are the actors' to use, one thread each.
 export OMP_NUM_THREADS ?= 1
+# Whatever the shell says, modules stay compiled: the tests start many processes that import the same ones.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help
 help: ## show this list

@@ -28,10 +28,16 @@ settings.load_profile("patient")
 pytest_plugins = ["ray_fixtures", "scheduling"]
 
 
-def pytest_collection_finish() -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
     """What is loaded stays to the end: collections of garbage, of which the code asks for many, need not look at it."""
-    gc.collect()
-    gc.freeze()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -6,6 +6,8 @@ import functools
 import inspect
 import types
 from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import jaxtyping
 import numpy as np
@@ -31,21 +33,31 @@ CHECKED = (
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 _jaxtyped = jaxtyping.jaxtyped
+_describe: dict[type, Callable[[Any], object]] = {}
 # By a function's code, for those that are made anew with each call of another: what was passed and what came of it.
 _seen: dict[types.CodeType, dict] = defaultdict(dict)
 
 
 def described(value: object) -> object:
     """All of a value that an annotation may speak of: two that are described alike are both right, or neither is."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return type(value), tuple(value.shape), value.dtype
-    if isinstance(value, bool | int | str):
-        return type(value), value
-    if isinstance(value, tuple | list):
-        return type(value), tuple(map(described, value))
-    if isinstance(value, dict):
-        return type(value), tuple((described(key), described(item)) for key, item in value.items())
-    return type(value)
+    kind = type(value)
+    describe = _describe.get(kind)
+    if describe is None:
+        describe = _describe[kind] = _describing(kind)
+    return describe(value)
+
+
+def _describing(kind: type) -> Callable[[Any], object]:
+    """How a value of this very type is described; asked once for each."""
+    if issubclass(kind, torch.Tensor | np.ndarray):
+        return lambda value: (kind, value.shape, value.dtype)
+    if issubclass(kind, bool | int | str):
+        return lambda value: (kind, value)
+    if issubclass(kind, tuple | list):
+        return lambda value: (kind, tuple([described(item) for item in value]))
+    if issubclass(kind, dict):
+        return lambda value: (kind, tuple([(described(key), described(item)) for key, item in value.items()]))
+    return lambda value: kind
 
 
 def checked_once(fn=None, *, typechecker):

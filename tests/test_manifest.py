@@ -1,6 +1,7 @@
 """Manifests of every format: what they become, and how a broken one is refused."""
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
@@ -365,6 +366,31 @@ def test_a_file_cut_short(folder):
     assert "damaged" in refusal(lambda: Manifest.open(uri).check_ids())
     folder.write("m.parquet", bytes(data[:-10]))
     assert "not a Parquet file" in refusal(lambda: Manifest.open(uri))
+
+
+def test_a_column_that_ends_before_the_others_is_damage(folder):
+    """Its count of values is damaged, which pyarrow takes for the end of the file."""
+    rows = [ROW | {"instance_id": f"{n}"} for n in range(3)]
+    uri = put(folder, "m.parquet", rows)
+    data = folder.read("m.parquet")
+    place = pq.ParquetFile(io.BytesIO(data)).schema_arrow.names.index("image_uri")
+
+    def counts(content: bytes) -> list[int]:
+        file = pq.ParquetFile(io.BytesIO(content))
+        return [file.metadata.row_group(0).column(n).num_values for n in range(file.metadata.num_columns)]
+
+    # Thrift writes 3 as 6; the right one of those is the one that changes this count alone.
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    changed = None
+    for at in range(len(data) - footer, len(data) - 8):
+        if data[at] == 6:
+            content = data[:at] + b"\0" + data[at + 1 :]
+            with contextlib.suppress(Exception):
+                if counts(content) == [0 if n == place else 3 for n in range(len(ROW))]:
+                    changed = content
+    assert changed is not None
+    folder.write("m.parquet", changed)
+    assert "damaged: it tells of 3 rows and gives 0" in refusal(lambda: read(uri, folder))
 
 
 def test_a_folder_without_parquet(folder):

@@ -99,6 +99,10 @@ class ParquetReader:
                     whole = cells.put_in(batch, row - begun)
                     yield _conformed(whole, columns, row, where)
                     row += batch.num_rows
+                # A column whose own count is damaged ends its batches early, without a word.
+                if row - begun != file.metadata.num_rows:
+                    message = f"it tells of {file.metadata.num_rows} rows and gives {row - begun}"
+                    raise _damaged(ValueError(message), where)
 
     @contextlib.contextmanager
     def _opened(self, path: str, size: int) -> Iterator[pq.ParquetFile]:

@@ -105,6 +105,14 @@ def test_json_cut_anywhere_gives_a_true_beginning(content, data):
     assert caught.value.items == len(found)
 
 
+@pytest.mark.parametrize("text", ["[7, 1e", "[7, 1E+", "[7, 1.", "[7, 1.5e-", "[7, 1", "[7, -"])
+def test_a_number_that_is_cut_short_is_no_other_number(text):
+    found = []
+    with pytest.raises(CutShortError):
+        found.extend(value for _, value in json_items(text))
+    assert found == [7]
+
+
 @pytest.mark.parametrize("text", ["", "3", '"a"', "[1 2]", '{"a" 1}', "{1: 2}", "[" * 100_000, '{"a": 1,}'])
 def test_what_is_no_list_or_object_of_json(text):
     with pytest.raises(CutShortError):

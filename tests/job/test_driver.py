@@ -254,13 +254,15 @@ def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run, monkeypatc
 
 
 def test_an_actor_of_two_cores_has_a_process_for_each(tmp_path, run):
-    ids = ["good-1", "raise-x", "good-2", "exit-x", "good-3"]
+    # What ends the process is in a batch by itself, as it does so once less there: what comes of the others of its
+    # batch is the driver's doing, however many cores an actor has.
+    ids = ["good-1", "raise-x", "good-2", "good-3", "exit-x"]
     outcome = run(write_manifest(tmp_path, ids), tmp_path / "out", actors=1, cpus_per_actor=2.0, batch_size=2)
     assert outcome.record.outcome == "finished", outcome.record.message
     attempts = {row["instance_id"]: row["attempts"] for row in result_rows(tmp_path / "out")}
     # One more where the other's end came before its row was in storage, or while others were in the actor's hands.
     assert attempts["raise-x"] in (1, 2)
-    assert attempts["exit-x"] in (3, 4)
+    assert attempts["exit-x"] in (2, 3)
     faults = {"raise": ("internal", attempts["raise-x"]), "exit": ("process_died", attempts["exit-x"])}
     rows = check_rows(tmp_path / "out", ids, faults)
     totals = outcome.record.totals

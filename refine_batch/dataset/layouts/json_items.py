@@ -45,8 +45,11 @@ def json_items(text: str) -> Iterator[tuple[str | int, Any]]:
                     raise ValueError("a name in quotes is needed")
                 at = _expect(text, at, ":")
             value, at = _DECODER.raw_decode(text, at)
+            # A number that ends with the text may have lost its last digits, and one before what is no part of it as
+            # well: of "1e+16", "1e" is left.
+            if text[at : at + 1] in (".", "e", "E"):
+                raise ValueError("a number is cut short")
             at = _skip(text, at)
-            # A number that ends with the text may have lost its last digits.
             if at >= len(text):
                 raise ValueError("the text ends")
         except (ValueError, RecursionError) as error:
