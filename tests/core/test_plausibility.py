@@ -16,9 +16,11 @@ from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, Instance
 from refine_batch.mesh import Mesh
 from refine_batch.refinement import plausibility
+from refine_batch.refinement.occlusion import probably_hidden
 from refine_batch.refinement.pipeline import refine
 from refine_batch.refinement.plausibility import Verdict, held_share, judge, outlines_apart, silhouette_iou
 from refine_batch.refinement.prepare import Prepared, prepare
+from refine_batch.render import hard_silhouettes
 
 SIZE = 112
 CAMERA = Camera(35.0, 20.0, 2.4)
@@ -166,8 +168,21 @@ def test_where_more_than_one_part_is_hidden_the_mesh_is_kept():
     """A side of the chair, and deep in what is left."""
     hidden = hidden_left(0.3) | np.flip(hidden_left(0.35), axis=1)
     found = verdict(prepare(behind(hidden), CONFIG))
-    assert found.hidden is not None
+    assert "probably hidden" in found.reason
     assert found.reason.endswith("ignore_uri can name what stands before it")
+    # Nothing is left open of what comes back as it was.
+    assert found.hidden is None
+
+
+def test_a_mesh_that_the_rest_of_the_mask_does_not_bear_out_is_kept():
+    """Its mask ends at a straight line, as one that is cut does; but it was taken from elsewhere."""
+    other = Mesh(CHAIR.vertices * np.array([1.2, 0.85, 1.0], np.float32), CHAIR.faces)
+    prepared = seen(CHAIR, other, Camera(65.0, 20.0, 2.4), CAMERA, camera_error=CameraError(5.0, 0.1))
+    first = prepared.subject.views[0]
+    assert probably_hidden(hard_silhouettes(other, [CAMERA], SIZE)[0], first.covered) is not None
+    found = verdict(prepared)
+    assert "probably hidden" in found.reason
+    assert found.hidden is None
 
 
 def test_a_mesh_behind_what_nobody_told_of_is_refined_by_what_is_seen():
