@@ -41,6 +41,7 @@ _STEP = 2.0
 MOVED = 0.845
 _SIZES = np.exp(np.linspace(-0.3, 0.3, 9))
 _SIDE = 112
+_SAY_SO = "ignore_uri can name what stands before it"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,16 @@ class Hidden:
     reason: str
     where: np.ndarray
 
+    @property
+    def kept_reason(self) -> str:
+        """Why the mesh comes back as it was, where that is too much."""
+        return f"{self.reason}; {_SAY_SO}"
+
+    @property
+    def note(self) -> str:
+        """What the row says where it is left open."""
+        return f"{self.reason}; what lies there was left open; {_SAY_SO}"
+
 
 def probably_hidden(
     seen: np.ndarray, mask: np.ndarray, known: np.ndarray | None = None, as_given: np.ndarray | None = None
@@ -112,7 +123,8 @@ def probably_hidden(
     missing = seen & ~mask if known is None else seen & ~mask & known
     if not covered or not mask.any() or not missing.any():
         return None
-    root = float(np.sqrt(covered))
+    root = math.sqrt(covered)
+    all_known = known is None or bool(known.all())
     pieces, _ = label(missing)
     largest = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
     share = np.count_nonzero(largest) / covered
@@ -120,8 +132,7 @@ def probably_hidden(
     off = ~mask if known is None else ~mask & known
     if _farther(largest, off, DEEP * root):
         line = cut_off(seen, mask)
-        straight = known is None or bool(known.all())
-        where = line.past(mask.shape) if straight and line.weight > CUT else _round(largest, mask, root)
+        where = line.past(mask.shape) if all_known and line.weight > CUT else _round(largest, mask, root)
         return Hidden(
             f"a part of the object is probably hidden: {share:.0%} of the coarse mesh's silhouette lies beyond the "
             "mask in one piece, deeper than a wrong shape would",
@@ -137,7 +148,7 @@ def probably_hidden(
                 "between pieces of the mask",
                 _round(largest, mask, root),
             )
-    if known is not None and not known.all():
+    if not all_known:
         # Masks end at straight lines there, and so much less of the object is seen that its own count for more.
         return None
     looks = [(seen, CUT_AS_GIVEN if as_given is None else CUT)]

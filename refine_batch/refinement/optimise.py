@@ -20,7 +20,7 @@ from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_camera
 from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
-from refine_batch.refinement.plausibility import ALREADY_GOOD, SAY_SO, Verdict, judge, outlines_apart
+from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
 from refine_batch.refinement.prepare import Prepared
 
 logger = logging.getLogger(__name__)
@@ -33,9 +33,6 @@ ESTIMATED = (math.radians(4.0), math.radians(4.0), 0.05)
 # 320 coarse meshes of centred objects all were nearer than 0.2, nineteen in twenty than 0.06. Beyond 0.05 the mesh must
 # not stand on its origin, as flat objects do whose middle is not far above.
 CENTRED, NEARLY, STANDING = 0.2, 0.05, 0.03
-
-# How a note of what is probably hidden ends.
-LEFT_OPEN = f"what lies there was left open; {SAY_SO}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +82,9 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
     verdicts: dict[int, Verdict] = {}
     if config.guard:
         judged = still(halved(lambda some: judge(some, config, device), ready, device))
-        verdicts = dict(judged)
-        by_place = {i: _without_hidden(prepared, verdicts.get(i)) for i, prepared in seen}
+        by_place, verdicts = dict(seen), dict(judged)
         # Where the masks ask for nothing, hints may.
-        seen = still([_heard(by_place[i], verdict, device) for i, verdict in judged])
+        seen = still([_heard(_without_hidden(by_place[i], verdict), verdict, device) for i, verdict in judged])
         for i, prepared in seen:
             verdict = verdicts[i]
             if verdict.reason is not None and not (verdict.settled and prepared.subject.hinted):
@@ -159,11 +155,10 @@ def _each(work: Callable[[Prepared], Any], prepared: Prepared, device: torch.dev
     return found
 
 
-def _without_hidden(prepared: Prepared, verdict: Verdict | None) -> Prepared:
+def _without_hidden(prepared: Prepared, verdict: Verdict) -> Prepared:
     """The instance that knows nothing of what its mask probably does not show, and says so."""
-    if verdict is None or verdict.hidden is None:
-        return prepared
-    return prepared.unsure_of(verdict.hidden.where, f"{verdict.hidden.reason}; {LEFT_OPEN}")
+    hidden = verdict.hidden
+    return prepared if hidden is None else prepared.unsure_of(hidden.where, hidden.note)
 
 
 def _heard(prepared: Prepared, verdict: Verdict, device: torch.device) -> Prepared | InstanceError:

@@ -71,8 +71,6 @@ AGREED = 0.9
 # Share of its vertices that a surface is held by, below which the network, whose losses count vertices, sends it
 # astray: of real shapes of wrong proportions one of 0.04 came from a Chamfer-L2 of 4 to 14; the next had 0.07 and 0.2.
 UNEVEN = 0.1
-# How the reason ends where too much is probably hidden.
-SAY_SO = "ignore_uri can name what stands before it"
 _SIZE = 64
 _TURNS = np.arange(30.0, 331.0, 15.0)
 
@@ -113,7 +111,7 @@ def judge(batch: Sequence[Prepared], config: RefineConfig, device: torch.device)
     """
     verdicts = _verdicts(batch, [None] * len(batch), config, device)
     doubted = [(i, found.hidden) for i, found in enumerate(verdicts) if isinstance(found, Verdict) and found.hidden]
-    rest = [batch[i].unsure_of(hidden.where, hidden.reason) for i, hidden in doubted]
+    rest = [batch[i].unsure_of(hidden.where, hidden.note) for i, hidden in doubted]
     seconds = _verdicts(rest, [hidden for _, hidden in doubted], config, device)
     for (i, _), second in zip(doubted, seconds, strict=True):
         verdicts[i] = second
@@ -201,9 +199,9 @@ def _judged(
     looseness = _looseness(best - given)
     if best >= AGREED:
         return Verdict(looseness=looseness, hidden=left_open)
-    further = enough = ELSEWHERE if any(subject.views[0].spread) else ELSEWHERE_EXACT
-    if left_open is not None and further == ELSEWHERE:
-        enough = ELSEWHERE_PARTLY
+    free = any(subject.views[0].spread)
+    further = ELSEWHERE if free else ELSEWHERE_EXACT
+    enough = ELSEWHERE_PARTLY if free and left_open is not None else further
     gain = 0.0
     # No overlap is above 1.
     if best < 1.0 - enough:
@@ -224,7 +222,7 @@ def _judged(
             doubtful=True,
         )
     if left_open is not None and (gain > enough or outlines_apart(subject, cameras) > APART_PARTLY):
-        return Verdict(f"{left_open.reason}; {SAY_SO}")
+        return Verdict(left_open.kept_reason)
     view = subject.views[0]
     as_given = _seen(subject, view, None)
     if cameras is None or cameras[0] == view.camera:
@@ -232,7 +230,7 @@ def _judged(
     else:
         hidden = probably_hidden(_seen(subject, view, cameras[0]), view.covered, view.known, as_given)
     if left_open is not None and hidden is not None:
-        return Verdict(f"{left_open.reason}; {SAY_SO}")
+        return Verdict(left_open.kept_reason)
     return Verdict(looseness=looseness, hidden=left_open or hidden)
 
 
