@@ -36,6 +36,13 @@ CHAIR = armchair()
 TRUE = Camera(50.0, 25.0, 2.8)
 
 
+@pytest.fixture
+def briefly(monkeypatch) -> None:
+    """An estimate that tries less, for tests of what goes into one and what comes of it: how good it is others say."""
+    for name, less in {"STARTS": 6, "FINALISTS": 2, "ROUGH": (48, 20), "FINE": (80, 60)}.items():
+        monkeypatch.setattr(estimation, name, less)
+
+
 def mask_of(mesh: Mesh, camera: Camera, size: int = SIZE) -> np.ndarray:
     return hard_silhouettes(mesh, [camera], size)[0]
 
@@ -90,6 +97,7 @@ def test_an_unknown_camera_is_found(true):
     assert ious(CHAIR, mask_of(CHAIR, true), [found])[0] > 0.96
 
 
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize(
     "known", [{"elevation": 25.0}, {"distance": 2.8}, {"azimuth": 410.0}, {"azimuth": 50.0, "elevation": 25.0}]
 )
@@ -100,6 +108,7 @@ def test_what_is_known_of_a_camera_is_kept(known):
     assert angle_between(found, TRUE) < 2.0
 
 
+@pytest.mark.usefixtures("briefly")
 def test_the_field_of_view_is_used():
     true = replace(TRUE, fov=30.0, distance=5.4)
     found = estimate_camera(CHAIR, mask_of(CHAIR, true), UnknownCamera(fov=30.0))
@@ -125,6 +134,7 @@ def test_what_is_wrong_with_the_mesh_is_not_the_cameras(number):
     assert angle_between(found, made.camera) < 5.0
 
 
+@pytest.mark.usefixtures("briefly")
 @pytest.mark.parametrize("shared", [True, False], ids=["shared vertices", "flat shading"])
 def test_a_mesh_of_many_faces_is_seen_from_the_same_camera(shared, monkeypatch):
     fine = trimesh.Trimesh(CHAIR.vertices, CHAIR.faces, process=False).subdivide_to_size(0.055)
@@ -256,6 +266,7 @@ def run(camera, mesh: Mesh = CHAIR, instance: dict | None = None, **options):
     return result
 
 
+@pytest.mark.usefixtures("briefly")
 def test_the_library_estimates_and_says_so():
     result = run(None, steps=6)
     assert result.camera_source == "estimated"
@@ -282,6 +293,7 @@ def test_what_stands_on_its_origin_is_not_centred_however_flat(low, centred):
     assert optimise._centred(WorkingMesh.of(standing, 1000, "a")) == centred
 
 
+@pytest.mark.usefixtures("briefly")
 def test_an_estimate_is_of_the_meshs_own_units():
     """In millimetres and off its origin; a distance that is known is one from that origin."""
     large = Mesh(CHAIR.vertices * 1000 + np.array([300.0, -200.0, 100.0]), CHAIR.faces)
@@ -366,6 +378,7 @@ def test_each_view_has_a_camera_that_moves_on_its_own():
     assert angle_between(third, others[1]) < 2.0
 
 
+@pytest.mark.usefixtures("briefly")
 def test_memory_that_is_short_while_a_camera_is_estimated_is_that_instance_s_alone(monkeypatch):
     """A kind that may pass, as it is where the method runs short of memory; its neighbours are refined."""
 
