@@ -135,6 +135,12 @@ class LargeStepsWeights(_Options):
         description="Of the squared growth as a whole, in tenths, where a camera's distance may be wrong: an object "
         "that is nearer looks the same. Part of the displacement loss.",
     )
+    shift: float = Field(
+        2.25,
+        ge=0,
+        description="Of the squared shift as a whole, in what is usual, likewise where a camera's distance may be wrong. "
+        "Without it a bracket was moved aside for what was wrong with its camera. Part of the displacement loss.",
+    )
     laplacian: float = Field(
         100.0, ge=0, description="Of the change of the Laplacian. Ten times as much held real shapes back."
     )

@@ -39,7 +39,7 @@ from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.trust import ViewTrust
-from refine_batch.methods.whole_shape import WholeShape
+from refine_batch.methods.whole_shape import SHIFTS, WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
@@ -252,7 +252,9 @@ class Objective:
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
         growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
-        terms = terms + beside * (along_ray + weights.whole * amounts.square().sum(dim=1) + growth.float())
+        aside = weights.shift * self._size_unknown * amounts[:, SHIFTS].square().sum(dim=1)
+        whole = weights.whole * amounts.square().sum(dim=1)
+        terms = terms + beside * (along_ray + whole + (growth + aside).float())
         return terms, vertices, confidence
 
     def _asymmetry(self, squared: Float[Tensor, "b v"], grown: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

@@ -23,6 +23,8 @@ DEEPER, NEARER = 0.2, 0.05
 # How far the smoothing reaches whose reverse sharpens, in extents: one amount adds what it would take away.
 ROUNDNESS = 0.08
 CHANGES = 1 + 9 + 3 + 1
+# Which of them are shifts.
+SHIFTS = slice(10, 13)
 
 
 class WholeShape:
@@ -88,7 +90,7 @@ def displacement_fields(mesh: Mesh) -> np.ndarray:
             usual = STRETCH if source == target else SHEAR
             fields[:, target, 1 + 3 * source + target] = usual * placed[:, source]
     for axis in range(3):
-        fields[:, axis, 10 + axis] = SHIFT
+        fields[:, axis, SHIFTS.start + axis] = SHIFT
     return fields
 
 

@@ -53,8 +53,11 @@ FINALISTS = 5
 # More faces than this add nothing to what an outline says of its camera.
 ENOUGH_FACES = 3000
 # Nothing of a coarse mesh is certain enough to meet the mask at any price, as it is where the camera is known. Its size
-# held back brought distances no nearer, and one of two opposite directions the wrong one.
-WEIGHTS = LargeStepsWeights().model_copy(update={"silhouette": 0.3 * LargeStepsWeights().silhouette, "size": 0.0})
+# held back brought distances no nearer, and one of two opposite directions the wrong one; its place held back, a mesh
+# beside the point that the camera looks at was seen from elsewhere.
+WEIGHTS = LargeStepsWeights().model_copy(
+    update={"silhouette": 0.3 * LargeStepsWeights().silhouette, "size": 0.0, "shift": 0.0}
+)
 # What is believed less: directions outside the usual elevations (degrees), by this share of the loss per 30 degrees
 # beyond. Opposite directions have almost the same outline, and people look at things from above.
 USUAL = (-12.0, 60.0)
