@@ -138,7 +138,7 @@ class LargeStepsWeights(_Options):
     shift: float = Field(
         2.25,
         ge=0,
-        description="Of the squared shift as a whole, in what is usual, likewise where a camera's distance may be wrong. "
+        description="Of the squared shift as a whole, in what is usual, where a camera's distance may be wrong. "
         "Without it a bracket was moved aside for what was wrong with its camera. Part of the displacement loss.",
     )
     laplacian: float = Field(

@@ -1,8 +1,10 @@
-"""How large an object is no silhouette tells where its camera may be nearer or farther: the coarse mesh does."""
+"""How large an object is, and where it stands, no silhouette tells alone where its camera may be off: the coarse mesh
+does."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -32,16 +34,21 @@ def chair(*views) -> PreparedInstance:
     return replace(given, views=views)
 
 
-def cost(given: PreparedInstance, factor: float, weight: float) -> float:
-    """What the losses that hold a shape say of one that has grown about its centroid."""
-    options = LargeStepsOptions(weights={"size": weight})
+def cost(
+    given: PreparedInstance, factor: float, size: float, amounts: Sequence[float] = (), shift: float = 0.0
+) -> float:
+    """What the losses that hold a shape say of one that has grown about its centroid, and changed as a whole, at these
+    weights."""
+    options = LargeStepsOptions(weights={"size": size, "shift": shift})
     scene = Scene.of([given], load_renderer("warp"), CPU)
     whole = WholeShape([given.mesh], scene, options.whole_depth)
     objective = Objective(scene, whole, options, ViewTrust(scene))
     vertices = scene.batch.vertices
     grown = (factor - 1.0) * (vertices - vertices.mean(dim=1, keepdim=True))
     sigma, judge = torch.tensor(1e-4, dtype=torch.float64), torch.tensor(True)
-    terms = objective(grown, whole.none(), scene.cameras.change, SIZE, 0, sigma, judge)[0]
+    changed = whole.none()
+    changed[0, : len(amounts)] = torch.tensor(amounts)
+    terms = objective(grown, changed, scene.cameras.change, SIZE, 0, sigma, judge)[0]
     return float(terms[LOSSES.index("displacement"), 0])
 
 
@@ -55,6 +62,18 @@ def test_growth_costs_the_square_of_its_logarithm_where_a_distance_may_be_wrong(
     # One of several is enough: however many there are, it counts once.
     several = chair(*(replace(looks, spread=spread) for spread in (EXACT, FREE, FREE)))
     assert cost(several, factor, 3.0) - cost(several, factor, 0.0) == pytest.approx(more, rel=1e-3, abs=1e-6)
+
+
+def test_a_shift_costs_more_where_a_distance_may_be_wrong_and_nothing_else_does():
+    """Three of the fourteen changes, the last but one: 0.5, −1 and 2 of what is usual."""
+    looks = view(CHAIR, CAMERA, SIZE)
+    free, exact = chair(replace(looks, spread=FREE)), chair(replace(looks, spread=EXACT))
+    amounts = [0.3] * 10 + [0.5, -1.0, 2.0, 0.7]
+    more = cost(free, 1.0, 0.0, amounts, 4.0) - cost(free, 1.0, 0.0, amounts)
+    assert more == pytest.approx(4.0 * (0.25 + 1.0 + 4.0), rel=1e-5)
+    assert cost(exact, 1.0, 0.0, amounts, 4.0) == cost(exact, 1.0, 0.0, amounts)
+    still = [0.3] * 10 + [0.0, 0.0, 0.0, 0.7]
+    assert cost(free, 1.0, 0.0, still, 4.0) == cost(free, 1.0, 0.0, still)
 
 
 def test_a_camera_that_is_told_too_far_away_comes_nearer_rather_than_the_shape_grows():
