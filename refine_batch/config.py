@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 12
+ALGORITHM_VERSION = 13
 
 
 class _Options(BaseModel):

@@ -18,7 +18,7 @@ from refine_batch.errors import ErrorKind, InstanceError, UsageError, as_fault, 
 from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
-from refine_batch.refinement.camera_estimation import estimate_camera
+from refine_batch.refinement.camera_estimation import Answer, estimate_cameras
 from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
 from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
 from refine_batch.refinement.prepare import Prepared
@@ -77,7 +77,9 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
                 outcomes[i] = one
         return [(i, one) for i, one in zip(places, found, strict=True) if outcomes[i] is None]
 
-    seen = still([_each(lambda p: fit_for_use(_with_camera(p, device), config.method), one, device) for one in batch])
+    seen = still(
+        [_each(lambda p: fit_for_use(_with_camera(p, config, device), config.method), one, device) for one in batch]
+    )
     ready = [prepared for _, prepared in seen]
     verdicts: dict[int, Verdict] = {}
     if config.guard:
@@ -91,7 +93,7 @@ def optimise(batch: Sequence[Prepared], config: RefineConfig, device: torch.devi
                 outcomes[i] = Optimised(prepared, None, verdict)
         seen = [(i, prepared.loosened(verdicts[i].looseness)) for i, prepared in seen if outcomes[i] is None]
         ready = [prepared for _, prepared in seen]
-    run = halved(lambda some: method([p.subject for p in some], config, device), ready, device)
+    run = halved(lambda some: method([p.for_method for p in some], config, device), ready, device)
     for (i, prepared), output in zip(seen, run, strict=True):
         outcomes[i] = _checked(prepared, output, verdicts.get(i))
     return [outcome for outcome in outcomes if outcome is not None]
@@ -170,8 +172,8 @@ def _heard(prepared: Prepared, verdict: Verdict, device: torch.device) -> Prepar
     return _each(lambda one: borne_out_where_settled(one, verdict.cameras), prepared, device)
 
 
-def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
-    """The instance with an estimate of its camera, where that is not known."""
+def _with_camera(prepared: Prepared, config: RefineConfig, device: torch.device) -> Prepared:
+    """The instance with an estimate of its camera, where that is not known, and what else it may be."""
     unknown, working, subject = prepared.unknown, prepared.working, prepared.subject
     if unknown is None:
         return prepared
@@ -181,12 +183,22 @@ def _with_camera(prepared: Prepared, device: torch.device) -> Prepared:
         target = tuple(origin.tolist())
     if unknown.distance is not None:
         unknown = replace(unknown, distance=unknown.distance / working.extent)
-    camera = estimate_camera(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
+    best, *others = estimate_cameras(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
     known = [getattr(unknown, name) is not None for name in MOVED]
     turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
     views = subject.views
-    first = replace(views[0], camera=camera, spread=(turn, rise, farther), pivot=target)
-    return replace(prepared, subject=replace(subject, views=(first, *views[1:])))
+    first = replace(views[0], camera=best.camera, spread=(turn, rise, farther), pivot=target)
+    found = replace(prepared, subject=replace(subject, views=(first, *views[1:])))
+    # Where there are other pictures these tell more; and the paper knows of one camera.
+    if not others or len(views) > 1 or config.paper_exact:
+        return found
+    likewise = tuple((answer.camera, answer.credibility) for answer in others)
+    return replace(found, likewise=likewise, notes=(*found.notes, _told_of(others)))
+
+
+def _told_of(others: Sequence[Answer]) -> str:
+    directions = [f"azimuth {a.camera.azimuth:.0f}°, elevation {a.camera.elevation:.0f}°" for a in others]
+    return f"the mask may as well be seen from another direction than the one estimated: {' or '.join(directions)}"
 
 
 def _centred(working: WorkingMesh) -> bool:
@@ -204,11 +216,13 @@ def _checked(
         return output
     try:
         shape, finite = output.vertices.shape, bool(np.isfinite(output.vertices).all())
-        cameras = len(prepared.subject.views) if output.cameras is None else len(output.cameras)
+        cameras = len(prepared.for_method.views) if output.cameras is None else len(output.cameras)
     except Exception as error:  # A method of the user's own may return anything.
         return as_fault(error)
     if shape != prepared.subject.mesh.vertices.shape or not finite:
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
-    if cameras != len(prepared.subject.views):
-        return as_fault(ValueError(f"the method gave {cameras} cameras for {len(prepared.subject.views)} views"))
+    if cameras != len(prepared.for_method.views):
+        return as_fault(ValueError(f"the method gave {cameras} cameras for {len(prepared.for_method.views)} views"))
+    if prepared.likewise and output.cameras is not None:
+        output = replace(output, cameras=output.cameras[:1])
     return Optimised(prepared, output, verdict or Verdict())

@@ -43,6 +43,9 @@ class Prepared:
         What was done to the mesh that the result shows, by name; empty where nothing was.
     notes
         What was left out of the instance, a sentence each.
+    likewise
+        Cameras about the working mesh from which the only picture may as well have been taken, and how credible each is
+        beside the first view's (1).
     """
 
     instance_id: str
@@ -52,6 +55,24 @@ class Prepared:
     ground_truth: Mesh | None = None
     steps: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    likewise: tuple[tuple[Camera, float], ...] = ()
+
+    @property
+    def for_method(self) -> PreparedInstance:
+        """What methods see: the subject, its picture as a view from each direction that it may have been taken from.
+
+        A shape that agrees with the picture from all of them is nearer to the true one than one that agrees from a
+        direction that is wrong as often as not.
+        """
+        if not self.likewise:
+            return self.subject
+        [first] = self.subject.views
+        whole = 1.0 + sum(credibility for _, credibility in self.likewise)
+        views = [
+            replace(first, camera=camera, weight=first.weight * credibility / whole)
+            for camera, credibility in ((first.camera, 1.0), *self.likewise)
+        ]
+        return replace(self.subject, views=tuple(views))
 
     @property
     def unknown(self) -> UnknownCamera | None:

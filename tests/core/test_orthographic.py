@@ -32,7 +32,7 @@ from refine_batch.instance import CameraError
 from refine_batch.losses.hints import seen_surface
 from refine_batch.mesh import Mesh
 from refine_batch.methods.large_steps import large_steps
-from refine_batch.refinement.camera_estimation import estimate_camera
+from refine_batch.refinement.camera_estimation import estimate_cameras
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.pixels import pixel_centres
 
@@ -159,7 +159,7 @@ def test_a_projection_that_there_is_not():
 def test_it_is_estimated():
     true = Camera(50.0, 25.0, 2.0, 40.0, projection="orthographic")
     mask = hard_silhouettes(CHAIR, [true], SIZE)[0]
-    found = estimate_camera(CHAIR, mask, UnknownCamera(fov=40.0, projection="orthographic"))
+    found = estimate_cameras(CHAIR, mask, UnknownCamera(fov=40.0, projection="orthographic"))[0].camera
     assert found.projection == "orthographic"
     assert angle_between(found, true) < 5
     assert found.width == pytest.approx(true.width, rel=0.03)

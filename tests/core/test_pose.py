@@ -25,7 +25,7 @@ from refine_batch.methods import camera_only
 from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement import camera_estimation as estimation
 from refine_batch.refinement import optimise
-from refine_batch.refinement.camera_estimation import ENOUGH_FACES, estimate_camera
+from refine_batch.refinement.camera_estimation import ENOUGH_FACES, estimate_cameras
 from refine_batch.refinement.camera_fit import fit_cameras, ious
 from refine_batch.render import hard_silhouettes
 
@@ -41,6 +41,11 @@ def briefly(monkeypatch) -> None:
     """An estimate that tries less, for tests of what goes into one and what comes of it: how good it is others say."""
     for name, less in {"STARTS": 6, "FINALISTS": 2, "ROUGH": (48, 20), "FINE": (80, 60)}.items():
         monkeypatch.setattr(estimation, name, less)
+
+
+def estimate_camera(*args, **options) -> Camera:
+    """The best answer alone."""
+    return estimate_cameras(*args, **options)[0].camera
 
 
 def mask_of(mesh: Mesh, camera: Camera, size: int = SIZE) -> np.ndarray:
@@ -180,6 +185,19 @@ def test_answers_that_agree_are_averaged():
     assert estimation._mean([found(0.0, 10.0), found(4.0, 10.0, loss=3.0)]).azimuth == pytest.approx(0.0, abs=1e-6)
     # From straight above an azimuth is a turn of the picture, however near the directions are.
     assert estimation._mean([found(0.0, 86.0), found(170.0, 85.0)]).azimuth == 0.0
+
+
+def test_other_answers_that_are_hardly_less_credible_are_told():
+    def found(azimuth: float, loss: float = 1.0) -> estimation.Found:
+        return estimation.Found(Camera(azimuth, 10.0, 2.0), loss)
+
+    e = math.exp(-1.0)
+    answers = estimation._answers([found(0.0), found(4.0), found(90.0, 1.1), found(94.0, 1.1), found(180.0, 1.3)])
+    # Near the best it is the same answer, near another that one; of thirds of thirds nothing is told.
+    assert [answer.camera.azimuth for answer in answers] == [pytest.approx(2.0), 90.0]
+    assert [answer.credibility for answer in answers] == pytest.approx([1.0, e])
+    many = estimation._answers([found(60.0 * n, 1.0 + 0.01 * n) for n in range(5)])
+    assert [answer.camera.azimuth for answer in many] == [0.0, 60.0, 120.0]
 
 
 def test_a_mask_that_no_view_overlaps():
@@ -385,9 +403,9 @@ def test_memory_that_is_short_while_a_camera_is_estimated_is_that_instance_s_alo
     def estimate(mesh, mask, unknown, *rest, **options):
         if unknown.fov == 30.0:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return estimate_camera(mesh, mask, unknown, *rest, **options)
+        return estimate_cameras(mesh, mask, unknown, *rest, **options)
 
-    monkeypatch.setattr(optimise, "estimate_camera", estimate)
+    monkeypatch.setattr(optimise, "estimate_cameras", estimate)
     batch = [of_chair(UnknownCamera(fov=fov), CHAIR) for fov in (30.0, 60.0)]
     config = RefineConfig(method="large-steps", image_size=48, steps=2, figure_samples=100, guard=False)
     short, fine = refine(batch, config)
