@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import itertools
 import os
@@ -41,7 +42,9 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_unconfigure() -> None:
-    gc.unfreeze()  # what is still there when the process ends counts as leaked
+    # What is still there when the process ends counts as leaked.
+    atexit.unregister(gc.freeze)
+    gc.unfreeze()
 
 
 _numbers = itertools.count()

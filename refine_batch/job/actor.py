@@ -5,7 +5,6 @@ A plain class that knows nothing of Ray; `pool` makes it an actor.
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import time
@@ -22,6 +21,7 @@ from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Report
 from refine_batch.job.code_folder import PACKAGE, code_digest, extend_path
 from refine_batch.job.encoder import provide_encoder
+from refine_batch.job.garbage import as_usual
 from refine_batch.job.outcomes import row_outcome, write_outcomes
 from refine_batch.job.stages import Passing, Stages
 from refine_batch.job.turns import Turns, Withdrawn
@@ -72,8 +72,7 @@ class Refiner:
         """Have the stages, and who does them."""
         self._stages = Stages(self._assignment, self.turns, choose_device(self._assignment.device))
         self._stages.crew.start()
-        # As in the crew's processes.
-        gc.freeze()
+        as_usual()
         return self._stages
 
     def _compare_code(self) -> None:

@@ -8,7 +8,6 @@ server that has imported everything once.
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from typing import Any, TypeVar
+
+from refine_batch.job.garbage import as_usual
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -172,7 +173,7 @@ def _begin(all_there: Barrier) -> None:
     torch.set_num_threads(1)
     rehearse()
     # What has been imported stays: to look through it for cycles again and again took a tenth of all time.
-    gc.freeze()
+    as_usual()
     # Nobody begins before all are there, lest one that is quick make the executor think that fewer will do.
     all_there.wait()
 

@@ -116,6 +116,7 @@ def test_library_needs_neither_ray_nor_storage(library_and_readers):
     assert "refine_batch.methods.refine" in found
     for name in ("ray", "pyarrow", "fsspec", "s3fs", "boto3", "botocore", "click"):
         assert name not in found
+    assert "refine_batch.job.garbage" not in found  # whose callers decide how often Python looks for garbage
 
 
 def test_what_only_reads_an_output_needs_no_ray(library_and_readers):
