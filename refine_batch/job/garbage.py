@@ -1,7 +1,7 @@
 """How often Python looks for garbage that stands in cycles.
 
 torch, Warp and SciPy are hundreds of thousands of objects that stay to a program's end. By default Python looks through
-them again and again while they are imported: near half of what it then costs to begin. At the end it looks once more, or
+them again and again while they are imported: near half of what it then costs to begin. At the end it looks again, or
 solvers and solids that stand in cycles would be reported as leaked.
 """
 
