@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import itertools
 import os
@@ -42,9 +41,7 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_unconfigure() -> None:
-    # What is still there when the process ends counts as leaked.
-    atexit.unregister(gc.freeze)
-    gc.unfreeze()
+    gc.unfreeze()  # what is still there when the process ends counts as leaked
 
 
 _numbers = itertools.count()
