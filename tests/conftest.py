@@ -6,17 +6,19 @@ import gc
 import itertools
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import pytest
-import s3_server
-import shape_checks
-import torch
-from hypothesis import HealthCheck, settings
+# What is imported from here on stays to the end; collections are back once all tests are collected.
+gc.disable()
 
-from refine_batch.io.storage import Storage
+import pytest  # noqa: E402
+import s3_server  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
-# Before any test imports these modules.
-shape_checks.install()
+from refine_batch.io.storage import Storage  # noqa: E402
+
+if TYPE_CHECKING:
+    import torch
 
 # How long an example takes says more about what else the machine does than about the code. A gate tries the same
 # examples each time; new ones are for people, who can look at what they find.
@@ -28,10 +30,17 @@ settings.load_profile("patient")
 pytest_plugins = ["ray_fixtures", "scheduling"]
 
 
+def pytest_configure(config) -> None:
+    """Before any test imports the modules that are checked; who only hands tests out to processes imports none."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import shape_checks
+
+        shape_checks.install()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Iterator[None]:
     """What is loaded stays to the end: collections of garbage, of which the code asks for many, need not look at it."""
-    gc.disable()
     try:
         return (yield)
     finally:
@@ -91,6 +100,8 @@ def moto_folder(moto) -> Storage:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request) -> torch.device:
     """The CPU, and the GPU where there is one."""
+    import torch
+
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
     return torch.device(request.param)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stub_methods
 
 from refine_batch.job.cluster import QUIET
 
@@ -60,6 +59,8 @@ def ray_folder() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def importable_stubs(tmp_path_factory) -> Iterator[None]:
     """Let actors import `stub_methods`, and tell those how to behave (`stub_methods.Conduct`)."""
+    import stub_methods  # with torch, which who only hands tests out does without
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(stub_methods.FOLDER, str(tmp_path_factory.mktemp("conduct")))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))

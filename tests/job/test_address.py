@@ -100,6 +100,7 @@ def test_a_dead_address_is_named_as_whoever_named_it(tmp_path, environment):
     check_lines(done.stdout + done.stderr)
 
 
+@pytest.mark.slow
 def test_the_note_of_a_dead_cluster_and_a_folder_full_of_impostors_cost_nothing(tmp_path, folder, environment):
     """Ray's note leads nowhere; in the working directory lie modules of the names of what the workers need."""
     address = unused()

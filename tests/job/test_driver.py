@@ -253,6 +253,7 @@ def test_an_output_that_cannot_be_written_ends_the_run(tmp_path, run, monkeypatc
     assert "written" in outcome.record.message
 
 
+@pytest.mark.slow
 def test_an_actor_of_two_cores_has_a_process_for_each(tmp_path, run):
     # What ends the process is in a batch by itself, as it does so once less there: what comes of the others of its
     # batch is the driver's doing, however many cores an actor has.
