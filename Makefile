@@ -65,7 +65,7 @@ format: $(STAMP) ## rewrite the code in the project's style
 
 # Types are checked beside the tests, which leave a core idle at times, and what was found is said after them.
 .PHONY: test
-test: style ## lint, and every test that is not slow (about 6 minutes on 2 cores)
+test: style ## lint, and every test that is not slow (about 5 minutes on 2 cores)
 	@mkdir -p build
 	@$(BIN)/mypy refine_batch > build/types.txt 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --durations=10; tests=$$?; \

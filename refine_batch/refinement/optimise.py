@@ -197,6 +197,7 @@ def _with_camera(prepared: Prepared, config: RefineConfig, device: torch.device)
 
 
 def _told_of(others: Sequence[Answer]) -> str:
+    """What the row says of the directions besides the best."""
     directions = [f"azimuth {a.camera.azimuth:.0f}°, elevation {a.camera.elevation:.0f}°" for a in others]
     return f"the mask may as well be seen from another direction than the one estimated: {' or '.join(directions)}"
 
@@ -214,15 +215,16 @@ def _checked(
 ) -> Optimised | InstanceError:
     if isinstance(output, InstanceError):
         return output
+    views = len(prepared.for_method.views)
     try:
         shape, finite = output.vertices.shape, bool(np.isfinite(output.vertices).all())
-        cameras = len(prepared.for_method.views) if output.cameras is None else len(output.cameras)
+        cameras = views if output.cameras is None else len(output.cameras)
     except Exception as error:  # A method of the user's own may return anything.
         return as_fault(error)
     if shape != prepared.subject.mesh.vertices.shape or not finite:
         return InstanceError(ErrorKind.DIVERGED, "the refinement gave vertices that are NaN, infinite or not as many")
-    if cameras != len(prepared.for_method.views):
-        return as_fault(ValueError(f"the method gave {cameras} cameras for {len(prepared.for_method.views)} views"))
+    if cameras != views:
+        return as_fault(ValueError(f"the method gave {cameras} cameras for {views} views"))
     if prepared.likewise and output.cameras is not None:
         output = replace(output, cameras=output.cameras[:1])
     return Optimised(prepared, output, verdict or Verdict())

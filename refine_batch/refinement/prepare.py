@@ -42,7 +42,7 @@ class Prepared:
     steps
         What was done to the mesh that the result shows, by name; empty where nothing was.
     notes
-        What was left out of the instance, a sentence each.
+        What was left out of the instance, or is in doubt, a sentence each.
     likewise
         Cameras about the working mesh from which the only picture may as well have been taken, and how credible each is
         beside the first view's (1).
