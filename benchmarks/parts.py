@@ -69,7 +69,8 @@ def _leaf(tensor: Tensor) -> Tensor:
 def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, device: torch.device) -> dict[str, Part]:
     options = config.paper
     scene = Scene.of(instances, load_renderer(config.renderer), device)
-    objective = refine.Objective.of(scene, options)
+    shape = WholeShape([i.mesh for i in instances], scene, options.whole_depth)
+    objective, amounts = refine.Objective.of(scene, shape, options), shape.none()
     batch, views, size = scene.batch, objective.views, scene.mask.shape[-1]
     networks = [initial_parameters(i, zero_start=False) for i in range(len(instances))]
     parameters = stack_parameters(networks, device)
@@ -105,7 +106,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         (of_silhouette(depths[0]) + of_image_symmetry(depths[1], depths[2], shown)).sum(), depths
     )
     pull = torch.autograd.grad(
-        objective(leaves[1], leaves[2], change, softness)[0].sum(), (leaves[1], leaves[2]), retain_graph=False
+        objective(leaves[1], amounts, leaves[2], change, softness)[0].sum(), (leaves[1], leaves[2]), retain_graph=False
     )
 
     def encoder_part() -> None:
@@ -142,7 +143,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
 
     def whole() -> None:
         by, trusted = refine_vertices(parameters, image, batch, sampler)
-        total = objective(0.01 * by, trusted, _leaf(change), softness)[0].sum()
+        total = objective(0.01 * by, _leaf(amounts), trusted, _leaf(change), softness)[0].sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
         optimiser.step()

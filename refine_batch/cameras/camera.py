@@ -122,6 +122,14 @@ class UnknownCamera:
         self.known(0.0, 0.0, 1.0).check(name)
 
 
+@dataclass(frozen=True)
+class LikelyCamera:
+    """A camera from which a picture may have been taken, and how credible that is beside the likeliest one's 1."""
+
+    camera: Camera
+    credibility: float = 1.0
+
+
 def camera_position(camera: Camera) -> np.ndarray:
     """(3,) float64 position in object units: d·(cos e·sin a, sin e, cos e·cos a) from the target."""
     return np.asarray(camera.target) + camera.distance * _direction(camera)

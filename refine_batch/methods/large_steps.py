@@ -39,12 +39,10 @@ from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.trust import ViewTrust
-from refine_batch.methods.whole_shape import SHIFTS, WholeShape
+from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.render import alpha, load_renderer
 
 DEFAULT_STEPS = 160
-# By how much a shape grows or shrinks as a whole where that is usual, the size of its logarithm.
-USUAL_GROWTH = 0.1
 # Softness of the silhouette, squared NDC, from which hints count in full.
 HEARD = 1e-4
 
@@ -187,8 +185,6 @@ class Objective:
         self._views = [scene.symmetry_views([d]) for d in directions] or [scene.symmetry_views([])]
         self._planes = Planes(scene.planes, scene.batch.device)
         self._coarse_laplacian = laplacian(scene.batch.vertices, scene.batch)
-        self._spread = spread(scene.batch.vertices, scene.batch)
-        self._size_unknown = scene.size_unknown.double()
         full = scene.mask.shape[-1]
         # By size; no step works them out again.
         self._pictures = {
@@ -233,7 +229,7 @@ class Objective:
         confidence = (options.symmetry_bias / squared.detach().clamp_min(1e-20)).clamp_max(1.0)
         self._planes.follow(vertices, partner, confidence, batch)
         none = torch.zeros_like(scene.trust)
-        grown = spread(vertices, batch) / self._spread
+        grown = self._whole.grown(vertices)
         terms = torch.stack(
             [
                 scene.per_instance(error, self._trust.now),
@@ -251,10 +247,7 @@ class Objective:
         beside[LOSSES.index("displacement")] = 1.0
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
-        growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
-        aside = weights.shift * self._size_unknown * amounts[:, SHIFTS].square().sum(dim=1)
-        whole = weights.whole * amounts.square().sum(dim=1)
-        terms = terms + beside * (along_ray + whole + (growth + aside).float())
+        terms = terms + beside * (along_ray + self._whole.cost(amounts, grown, weights))
         return terms, vertices, confidence
 
     def _asymmetry(self, squared: Float[Tensor, "b v"], grown: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -285,11 +278,3 @@ class Objective:
         difference = (alpha(depth.straight).flip(-1) - alpha(depth.mirrored)).square()
         per_view = torch.where(on_object, difference * shown, 0.0).mean(dim=(1, 2))
         return none.index_add(0, views.mesh_of_view.long(), per_view) * self._scene.trust
-
-
-def spread(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float[Tensor, " b"]:
-    """The mean squared distance of the vertices from their centroid."""
-    # In double precision: how far rows are padded must not show.
-    inside = torch.where(batch.vertex_mask[..., None], vertices.double(), 0.0)
-    mean = inside.sum(dim=1) / batch.vertex_count[:, None]
-    return batch.vertex_mean((inside - mean[:, None]).square().sum(dim=-1))

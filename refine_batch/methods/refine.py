@@ -1,6 +1,8 @@
 """`--method refine`: the paper's method, a small network trained per instance (Leung et al., CVPRW 2022).
 
-One optimisation loop serves a batch; nothing in it waits for the device, so that a GPU is never idle between steps.
+Beside the network the shape changes as a whole (`whole_shape`), which the paper does not have: a network that starts at
+nothing would take long to learn a stretch or a shift of all vertices. One optimisation loop serves a batch; nothing in
+it waits for the device, so that a GPU is never idle between steps.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.scene import Scene
+from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.weights import load_encoder
 from refine_batch.render import load_renderer
@@ -83,7 +86,8 @@ class Training:
     def __init__(self, instances: Sequence[PreparedInstance], scene: Scene, config: RefineConfig, steps: int):
         self._options = config.paper.exact() if config.paper_exact else config.paper
         self.scene, self._steps = scene, steps
-        self._objective = Objective.of(scene, self._options)
+        self._whole = WholeShape([i.mesh for i in instances], scene, self._options.whole_depth)
+        self._objective = Objective.of(scene, self._whole, self._options)
         encoder = load_encoder(config.encoder_weights)
         zero_start, device = self._options.zero_start, scene.batch.device
         self._parameters = stack_parameters(
@@ -93,8 +97,10 @@ class Training:
             ],
             device,
         )
+        self._amounts = self._whole.none().requires_grad_()
         self._change = scene.cameras.change.clone().requires_grad_()
         self._adam = torch.optim.Adam(self._parameters.values(), lr=self._options.learning_rate, fused=True)
+        self._whole_adam = torch.optim.Adam([self._amounts], lr=self._options.whole_learning_rate, betas=(0.9, 0.99))
         self._camera_adam = torch.optim.Adam([self._change], lr=self._options.camera_learning_rate, betas=(0.8, 0.95))
         self._image = torch.from_numpy(np.stack([i.image for i in instances])).permute(0, 3, 1, 2).to(device)
         first = stack_cameras([i.camera for i in instances], device)
@@ -106,23 +112,28 @@ class Training:
     def iterate(self, step: int) -> Iterate:
         sigma = self._options.sigma_at((step + 1) / self._steps)[0]
         softness = torch.full((), sigma, dtype=torch.float64, device=self.scene.batch.device)
-        terms, vertices, confidence, *self._gradients = self._evaluate(self._change, softness)
+        terms, vertices, confidence, *self._gradients = self._evaluate(self._amounts, self._change, softness)
         return Iterate(terms, vertices, confidence, self._change.detach())
 
-    def _evaluation(self, change: Float[Tensor, "n 3"], sigma: Float[Tensor, ""]) -> tuple[Tensor, ...]:
+    def _evaluation(
+        self, amounts: Float[Tensor, "b k"], change: Float[Tensor, "n 3"], sigma: Float[Tensor, ""]
+    ) -> tuple[Tensor, ...]:
         """The losses and their gradients, the networks' parameters read where they lie."""
-        change = change.detach().requires_grad_()
+        amounts, change = (tensor.detach().requires_grad_() for tensor in (amounts, change))
         displacement, confidence = refine_vertices(self._parameters, self._image, self.scene.batch, self._sampler)
-        terms, vertices = self._objective(displacement, confidence, change, sigma)
-        variables = [*self._parameters.values(), *([change] if self.scene.cameras.free else [])]
+        terms, vertices = self._objective(displacement, amounts, confidence, change, sigma)
+        variables = [*self._parameters.values(), amounts, *([change] if self.scene.cameras.free else [])]
         gradients = torch.autograd.grad(terms.sum(dim=0).sum(), variables)
         laid_out = [_laid_out_like(v, gradient) for v, gradient in zip(variables, gradients, strict=True)]
         return terms.detach(), vertices.detach(), confidence.detach(), *laid_out
 
     def advance(self, step: int) -> None:
-        for parameter, gradient in zip(self._parameters.values(), self._gradients, strict=False):
-            parameter.grad = gradient
+        for variable, gradient in zip([*self._parameters.values(), self._amounts], self._gradients, strict=False):
+            variable.grad = gradient
         self._adam.step()
+        decay = self._options.whole_learning_rate_decay ** (step / self._steps)
+        self._whole_adam.param_groups[0]["lr"] = self._options.whole_learning_rate * decay
+        self._whole_adam.step()
         if self.scene.cameras.free:
             self._change.grad = self._gradients[-1].nan_to_num(0.0, 0.0, 0.0)
             self._camera_adam.step()
@@ -141,9 +152,11 @@ def _laid_out_like(variable: Tensor, gradient: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The weighted losses of a batch, as one function of the displacement, the confidence and the cameras' changes."""
+    """The weighted losses of a batch, as one function of the network's displacement, of the amounts by which the whole
+    shape changes, of the confidence and of the cameras' changes."""
 
     scene: Scene
+    whole: WholeShape
     views: SymmetryViews
     weights: Float[Tensor, "losses 1"]
     coarse_laplacian: Float[Tensor, "b v 3"]
@@ -152,10 +165,11 @@ class Objective:
     options: PaperOptions
 
     @classmethod
-    def of(cls, scene: Scene, options: PaperOptions) -> Objective:
+    def of(cls, scene: Scene, whole: WholeShape, options: PaperOptions) -> Objective:
         weights = [getattr(options.weights, name) for name in LOSSES]
         return cls(
             scene=scene,
+            whole=whole,
             views=scene.symmetry_views(symmetry_directions(options.symmetry_views)),
             weights=torch.tensor(weights, device=scene.batch.device)[:, None],
             coarse_laplacian=laplacian(scene.batch.vertices, scene.batch),
@@ -167,6 +181,7 @@ class Objective:
     def __call__(
         self,
         displacement: Float[Tensor, "b v 3"],
+        amounts: Float[Tensor, "b k"],
         confidence: Float[Tensor, "b v"],
         change: Float[Tensor, "n 3"],
         sigma: Float[Tensor, ""],
@@ -174,7 +189,7 @@ class Objective:
         """The losses and the vertices, at a softness of the silhouettes."""
         scene, options, batch = self.scene, self.options, self.scene.batch
         size = scene.mask.shape[-1]
-        vertices = batch.vertices + displacement
+        vertices = batch.vertices + displacement + self.whole.displacement(amounts)
         depth = scene.render(vertices, self.views, size, sigma, scene.cameras.now(change))
         shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         laplacian_term, bend_term = self._smoothness(vertices)
@@ -194,7 +209,10 @@ class Objective:
             torch.zeros_like(scene.trust),
             torch.zeros_like(scene.trust),
         ]
-        return torch.stack(terms) * self.weights, vertices
+        weighted = torch.stack(terms) * self.weights
+        beside = torch.zeros_like(weighted)
+        beside[LOSSES.index("displacement")] = 1.0
+        return weighted + beside * self.whole.cost(amounts, self.whole.grown(vertices), options.weights), vertices
 
     def _smoothness(self, vertices: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The Laplacian and the normal consistency loss."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +26,21 @@ ROUNDNESS = 0.08
 CHANGES = 1 + 9 + 3 + 1
 # Which of them are shifts.
 SHIFTS = slice(10, 13)
+# By how much a shape grows or shrinks as a whole where that is usual, the size of its logarithm.
+USUAL_GROWTH = 0.1
+
+
+class Weights(Protocol):
+    """What amounts cost; and where a camera's distance may be wrong, growth and shift."""
+
+    @property
+    def whole(self) -> float: ...
+
+    @property
+    def size(self) -> float: ...
+
+    @property
+    def shift(self) -> float: ...
 
 
 class WholeShape:
@@ -50,6 +66,8 @@ class WholeShape:
         # In double precision: a sum over vertices must not depend on how far a batch pads them.
         moved = moved - (1.0 - depth) * hidden * (moved * ray).sum(dim=2, keepdim=True) * ray
         self._fields = moved if scene.hints is None else torch.cat([moved, along_rays(scene)], dim=3)
+        self._batch, self._spread = scene.batch, spread(scene.batch.vertices, scene.batch)
+        self._size_unknown = scene.size_unknown.double()
 
     def none(self) -> Float[Tensor, "b k"]:
         """The amounts that leave every shape as it is."""
@@ -58,6 +76,26 @@ class WholeShape:
     def displacement(self, amounts: Float[Tensor, "b k"]) -> Float[Tensor, "b v 3"]:
         """What these amounts do to each vertex, in extents."""
         return torch.einsum("bvck,bk->bvc", self._fields, amounts.double()).float()
+
+    def grown(self, vertices: Float[Tensor, "b v 3"]) -> Float64[Tensor, " b"]:
+        """By how much the squared size has grown, however it came about; 1 where nothing has."""
+        return spread(vertices, self._batch) / self._spread
+
+    def cost(
+        self, amounts: Float[Tensor, "b k"], grown: Float64[Tensor, " b"], weights: Weights
+    ) -> Float[Tensor, " b"]:
+        """What the amounts cost; where no silhouette tells how large an object is, so do its growth and its shift."""
+        growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()
+        aside = weights.shift * self._size_unknown * amounts[:, SHIFTS].square().sum(dim=1)
+        return weights.whole * amounts.square().sum(dim=1) + (growth + aside).float()
+
+
+def spread(vertices: Float[Tensor, "b v 3"], batch: MeshBatch) -> Float64[Tensor, " b"]:
+    """The mean squared distance of the vertices from their centroid."""
+    # In double precision: how far rows are padded must not show.
+    inside = torch.where(batch.vertex_mask[..., None], vertices.double(), 0.0)
+    mean = inside.sum(dim=1) / batch.vertex_count[:, None]
+    return batch.vertex_mean((inside - mean[:, None]).square().sum(dim=-1))
 
 
 def along_rays(scene: Scene) -> Float64[Tensor, "b v 3 2"]:

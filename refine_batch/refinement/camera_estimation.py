@@ -17,6 +17,7 @@ import torch
 
 from refine_batch.cameras.camera import (
     Camera,
+    LikelyCamera,
     UnknownCamera,
     angle_between,
     camera_axes,
@@ -84,14 +85,6 @@ class Found:
         return self.loss * (1.0 + UNUSUAL * _beyond_usual(self.camera) / 30.0)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A camera from which a picture may have been taken, and how credible that is beside the best (1)."""
-
-    camera: Camera
-    credibility: float = 1.0
-
-
 def estimate_cameras(
     mesh: Mesh,
     mask: np.ndarray,
@@ -100,7 +93,7 @@ def estimate_cameras(
     device: torch.device | str = "cpu",
     *,
     target: tuple[float, float, float] = (0.0, 0.0, 0.0),
-) -> list[Answer]:
+) -> list[LikelyCamera]:
     """The cameras from which the mask is met with the least change of the mesh, the best first.
 
     What `unknown` does know (the field of view, say, or the elevation) is kept. A silhouette cannot tell a symmetric
@@ -131,7 +124,7 @@ def estimate_cameras(
     rough = _refined(small, mask, starts, ROUGH, spread, target, plane, device)
     fine = _refined(small, mask, [f.camera for f in rough[:FINALISTS]], FINE, spread, target, plane, device)
     # Where nothing could be refined, what was searched is the best there is.
-    return _answers(fine or rough) if rough else [Answer(starts[0])]
+    return _answers(fine or rough) if rough else [LikelyCamera(starts[0])]
 
 
 def _simplified(mesh: Mesh) -> Mesh:
@@ -280,15 +273,15 @@ def _refined(
     return sorted(found, key=lambda f: f.doubt)
 
 
-def _answers(found: Sequence[Found]) -> list[Answer]:
+def _answers(found: Sequence[Found]) -> list[LikelyCamera]:
     """The best answer, and those that are another and hardly less credible."""
     best = found[0]
-    answers = [Answer(_mean(found))]
+    answers = [LikelyCamera(_mean(found))]
     for other in found[1:]:
         credibility = _credibility(other, best)
         told = (best.camera, *(answer.camera for answer in answers))
         if credibility > CREDIBLE and not any(_same_answer(camera, other.camera) for camera in told):
-            answers.append(Answer(other.camera, credibility))
+            answers.append(LikelyCamera(other.camera, credibility))
     return answers[:ANSWERS]
 
 

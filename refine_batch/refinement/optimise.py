@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from refine_batch.cameras.camera import LikelyCamera
 from refine_batch.cameras.moving import MOVED
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError, as_fault, out_of_memory
 from refine_batch.mesh.working import WorkingMesh
 from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
-from refine_batch.refinement.camera_estimation import Answer, estimate_cameras
+from refine_batch.refinement.camera_estimation import estimate_cameras
 from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
 from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
 from refine_batch.refinement.prepare import Prepared
@@ -192,13 +193,12 @@ def _with_camera(prepared: Prepared, config: RefineConfig, device: torch.device)
     # Where there are other pictures these tell more; and the paper knows of one camera.
     if not others or len(views) > 1 or config.paper_exact:
         return found
-    likewise = tuple((answer.camera, answer.credibility) for answer in others)
-    return replace(found, likewise=likewise, notes=(*found.notes, _told_of(others)))
+    return replace(found, likewise=tuple(others), notes=(*found.notes, _told_of(others)))
 
 
-def _told_of(others: Sequence[Answer]) -> str:
+def _told_of(others: Sequence[LikelyCamera]) -> str:
     """What the row says of the directions besides the best."""
-    directions = [f"azimuth {a.camera.azimuth:.0f}°, elevation {a.camera.elevation:.0f}°" for a in others]
+    directions = [f"azimuth {o.camera.azimuth:.0f}°, elevation {o.camera.elevation:.0f}°" for o in others]
     return f"the mask may as well be seen from another direction than the one estimated: {' or '.join(directions)}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from refine_batch.cameras.camera import Camera, UnknownCamera
+from refine_batch.cameras.camera import Camera, LikelyCamera, UnknownCamera
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.instance import CameraError, Depth, Instance, PictureView
@@ -44,8 +44,7 @@ class Prepared:
     notes
         What was left out of the instance, or is in doubt, a sentence each.
     likewise
-        Cameras about the working mesh from which the only picture may as well have been taken, and how credible each is
-        beside the first view's (1).
+        Cameras about the working mesh from which the only picture may as well have been taken as from the first view's.
     """
 
     instance_id: str
@@ -55,7 +54,7 @@ class Prepared:
     ground_truth: Mesh | None = None
     steps: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    likewise: tuple[tuple[Camera, float], ...] = ()
+    likewise: tuple[LikelyCamera, ...] = ()
 
     @property
     def for_method(self) -> PreparedInstance:
@@ -67,11 +66,9 @@ class Prepared:
         if not self.likewise:
             return self.subject
         [first] = self.subject.views
-        whole = 1.0 + sum(credibility for _, credibility in self.likewise)
-        views = [
-            replace(first, camera=camera, weight=first.weight * credibility / whole)
-            for camera, credibility in ((first.camera, 1.0), *self.likewise)
-        ]
+        likely = (LikelyCamera(first.camera), *self.likewise)
+        whole = sum(one.credibility for one in likely)
+        views = [replace(first, camera=one.camera, weight=first.weight * one.credibility / whole) for one in likely]
         return replace(self.subject, views=tuple(views))
 
     @property

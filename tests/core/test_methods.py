@@ -158,7 +158,8 @@ def test_a_broken_instance_touches_no_other(batched, undisturbed, name):
 
 
 # Both methods stop on this instance, at different steps, well before the end.
-CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": {"sigma_end": 1e-4, "learning_rate": 3e-3}}}
+OF_PAPER = {"sigma_end": 1e-4, "learning_rate": 3e-3, "whole_learning_rate": 0.0}
+CONVERGES = {"refine": {"patience": 2, "steps": 60, "paper": OF_PAPER}}
 EARLY = {
     "learning_rate_decay": 3e-4,
     "sigma_settled": 0.6,
@@ -195,9 +196,9 @@ def test_patience_stops_where_the_loss_no_longer_falls(method):
 
 def test_patience_waits_until_losses_compare():
     """While the silhouette still hardens a total that rises means nothing."""
-    [found] = run("refine", [ONE], steps=20, patience=1, paper={"learning_rate": 1e-7})
-    assert found.steps == 16
     still = {"learning_rate": 1e-9, "whole_learning_rate": 0.0}
+    [found] = run("refine", [ONE], steps=20, patience=1, paper=still | {"learning_rate": 1e-7})
+    assert found.steps == 16
     [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps=still | {"coarse_share": 0.9})
     assert found.steps == 20
     [found] = run("large-steps", [ONE], steps=20, patience=1, large_steps=still | {"sigma_settled": 0.8})
@@ -360,7 +361,8 @@ def test_large_steps_at_the_ends_of_its_options(options):
 def test_returned_losses_belong_to_the_returned_mesh(method):
     weights = {"displacement": 7.0}
     own = {"weights": weights | {"along_ray": 0.0}, "whole_learning_rate": 0.0, "whole_share": 0.0}
-    options = {"paper": {"weights": weights, "depth": 0.0, "by_area": False}, "large_steps": own}
+    paper = {"weights": weights, "depth": 0.0, "by_area": False, "whole_learning_rate": 0.0}
+    options = {"paper": paper, "large_steps": own}
     [found] = run(method, [ONE], steps=6, **options)
     moved = found.vertices.astype(np.float64) - ONE.mesh.vertices
     assert found.losses["displacement"] == pytest.approx(7 * (moved**2).mean(), rel=1e-4)
@@ -377,7 +379,8 @@ def along_the_rays(found: MethodOutput, instance: PreparedInstance) -> np.ndarra
 def test_depth_counts_along_the_ray_from_the_camera(method):
     weights = {"displacement": 0.0, "along_ray": 5.0}
     own = {"weights": weights, "whole_learning_rate": 0.0, "whole_share": 0.0}
-    [found] = run(method, [ONE], steps=6, large_steps=own, paper={"depth": 2.0, "by_area": False})
+    paper = {"depth": 2.0, "by_area": False, "whole_learning_rate": 0.0}
+    [found] = run(method, [ONE], steps=6, large_steps=own, paper=paper)
     squared = (along_the_rays(found, ONE) ** 2).mean()
     assert squared > 0
     if method == "large-steps":
@@ -470,7 +473,7 @@ def test_paper_exact_is_the_papers_settings():
     assert not exact.zero_start
     assert not exact.log_space
     assert not exact.relative_smoothness
-    assert exact.depth == 0
+    assert exact.depth == exact.whole_learning_rate == exact.weights.size == exact.weights.shift == 0
     assert PaperOptions(learning_rate=1.0, sigma_end=1e-6, zero_start=False).exact() == exact
     assert all(exact.sigma_at(progress) == (1e-4, True) for progress in (0.0, 0.3, 1.0))
     assert load_method("refine").__module__ == "refine_batch.methods.refine"

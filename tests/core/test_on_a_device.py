@@ -55,9 +55,11 @@ def evaluated(method: str, subjects, device: torch.device) -> list[tuple[torch.T
         sigma, judge = scalar(1e-4, device), scalar(True, device)
         terms = objective(displacement, whole.none(), here.cameras.change, SIZE, 0, sigma, judge)[0]
     else:
-        objective = refine.Objective.of(here, RefineConfig().paper)
+        options = RefineConfig().paper
+        whole = WholeShape([s.mesh for s in subjects], here, options.whole_depth)
+        objective = refine.Objective.of(here, whole, options)
         confidence = torch.full(here.batch.vertex_mask.shape, 0.7, device=device)
-        terms = objective(displacement, confidence, here.cameras.change, scalar(1e-4, device))[0]
+        terms = objective(displacement, whole.none(), confidence, here.cameras.change, scalar(1e-4, device))[0]
     [gradient] = torch.autograd.grad(terms.sum(), displacement)
     counts = [len(s.mesh.vertices) for s in subjects]
     return [(terms[:, i].detach().cpu(), gradient[i, :n].cpu()) for i, n in enumerate(counts)]

@@ -4,7 +4,7 @@ does."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -13,10 +13,9 @@ from shapes import armchair, unit
 from subjects import subject, view
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.config import LargeStepsOptions, PaperOptions, RefineConfig
 from refine_batch.losses import LOSSES
-from refine_batch.methods import PreparedInstance, load_method
-from refine_batch.methods.large_steps import Objective
+from refine_batch.methods import PreparedInstance, large_steps, load_method, refine
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.trust import ViewTrust
 from refine_batch.methods.whole_shape import WholeShape
@@ -34,26 +33,35 @@ def chair(*views) -> PreparedInstance:
     return replace(given, views=views)
 
 
-def cost(
-    given: PreparedInstance, factor: float, size: float, amounts: Sequence[float] = (), shift: float = 0.0
-) -> float:
+@pytest.fixture(params=["large-steps", "refine"])
+def cost(request) -> Callable[..., float]:
     """What the losses that hold a shape say of one that has grown about its centroid, and changed as a whole, at these
     weights."""
-    options = LargeStepsOptions(weights={"size": size, "shift": shift})
-    scene = Scene.of([given], load_renderer("warp"), CPU)
-    whole = WholeShape([given.mesh], scene, options.whole_depth)
-    objective = Objective(scene, whole, options, ViewTrust(scene))
-    vertices = scene.batch.vertices
-    grown = (factor - 1.0) * (vertices - vertices.mean(dim=1, keepdim=True))
-    sigma, judge = torch.tensor(1e-4, dtype=torch.float64), torch.tensor(True)
-    changed = whole.none()
-    changed[0, : len(amounts)] = torch.tensor(amounts)
-    terms = objective(grown, changed, scene.cameras.change, SIZE, 0, sigma, judge)[0]
-    return float(terms[LOSSES.index("displacement"), 0])
+
+    def of(
+        given: PreparedInstance, factor: float, size: float, amounts: Sequence[float] = (), shift: float = 0.0
+    ) -> float:
+        weights = {"size": size, "shift": shift}
+        scene = Scene.of([given], load_renderer("warp"), CPU)
+        whole = WholeShape([given.mesh], scene)
+        vertices, change = scene.batch.vertices, scene.cameras.change
+        grown = (factor - 1.0) * (vertices - vertices.mean(dim=1, keepdim=True))
+        sigma, judge = torch.tensor(1e-4, dtype=torch.float64), torch.tensor(True)
+        changed = whole.none()
+        changed[0, : len(amounts)] = torch.tensor(amounts)
+        if request.param == "refine":
+            objective = refine.Objective.of(scene, whole, PaperOptions(weights=weights))
+            terms = objective(grown, changed, torch.full(vertices.shape[:2], 0.5), change, sigma)[0]
+        else:
+            objective = large_steps.Objective(scene, whole, LargeStepsOptions(weights=weights), ViewTrust(scene))
+            terms = objective(grown, changed, change, SIZE, 0, sigma, judge)[0]
+        return float(terms[LOSSES.index("displacement"), 0])
+
+    return of
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.0, 1.1])
-def test_growth_costs_the_square_of_its_logarithm_where_a_distance_may_be_wrong(factor):
+def test_growth_costs_the_square_of_its_logarithm_where_a_distance_may_be_wrong(cost, factor):
     looks = view(CHAIR, CAMERA, SIZE)
     free, exact = chair(replace(looks, spread=FREE)), chair(replace(looks, spread=EXACT))
     more = cost(free, factor, 3.0) - cost(free, factor, 0.0)
@@ -64,7 +72,7 @@ def test_growth_costs_the_square_of_its_logarithm_where_a_distance_may_be_wrong(
     assert cost(several, factor, 3.0) - cost(several, factor, 0.0) == pytest.approx(more, rel=1e-3, abs=1e-6)
 
 
-def test_a_shift_costs_more_where_a_distance_may_be_wrong_and_nothing_else_does():
+def test_a_shift_costs_more_where_a_distance_may_be_wrong_and_nothing_else_does(cost):
     """Three of the fourteen changes, the last but one: 0.5, −1 and 2 of what is usual."""
     looks = view(CHAIR, CAMERA, SIZE)
     free, exact = chair(replace(looks, spread=FREE)), chair(replace(looks, spread=EXACT))

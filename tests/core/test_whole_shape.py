@@ -97,15 +97,24 @@ def test_a_batch_pads_with_nothing():
     assert not whole.displacement(whole.none()).any()
 
 
-def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone():
+# Nothing but the whole shape moves, and all that lies along the viewing ray is made.
+ALONE = {
+    "large-steps": {
+        "large_steps": {"whole_share": 0.99, "reach": (0.0,), "learning_rate": 1e-12, "whole_depth": 1.0},
+    },
+    "refine": {"steps": 120, "paper": {"learning_rate": 1e-12, "whole_learning_rate": 0.15, "whole_depth": 1.0}},
+}
+
+
+@pytest.mark.parametrize("method", ALONE)
+def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone(method):
     """A torus too thick, stretched and out of place; the details may not move at all."""
     true = unit(torus())
     wrong = true.vertices + 0.024 * vertex_normals(true)
     wrong = wrong * np.array([1.1, 1.0, 0.95]) + np.array([0.024, 0.036, 0.0])
     given = instance("torus", Mesh(wrong, true.faces), true)
-    options = {"whole_share": 0.99, "reach": (0.0,), "learning_rate": 1e-12, "whole_depth": 1.0}
-    config = RefineConfig(method="large-steps", image_size=SIZE, large_steps=options)
-    [found] = load_method("large-steps")([given], config, CPU)
+    config = RefineConfig(method=method, image_size=SIZE, **ALONE[method])
+    [found] = load_method(method)([given], config, CPU)
     assert iou(wrong, given) < 0.75
     assert iou(found.vertices, given) > 0.95
     # What moved it is one of the changes: it is linear in their fields.
@@ -116,11 +125,12 @@ def test_what_is_wrong_as_a_whole_is_put_right_by_it_alone():
     assert np.abs(left).max() < 1e-5
 
 
-def test_without_a_rate_nothing_changes_as_a_whole():
+@pytest.mark.parametrize("method", ALONE)
+def test_without_a_rate_nothing_changes_as_a_whole(method):
     given = instance("ball", icosphere(1, 0.5), icosphere(1, 0.58))
-    options = {"whole_learning_rate": 0.0, "whole_share": 0.9, "learning_rate": 1e-12}
-    config = RefineConfig(method="large-steps", image_size=SIZE, steps=20, large_steps=options)
-    [found] = load_method("large-steps")([given], config, CPU)
+    still = {"whole_learning_rate": 0.0, "learning_rate": 1e-12}
+    own = {"paper": still, "large_steps": still | {"whole_share": 0.9}}
+    [found] = load_method(method)([given], RefineConfig(method=method, image_size=SIZE, steps=20, **own), CPU)
     np.testing.assert_allclose(found.vertices, given.mesh.vertices, atol=1e-6)
 
 
