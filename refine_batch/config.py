@@ -41,22 +41,22 @@ class LossWeights(_Options):
         "of this counts as displacement. Part of the displacement loss.",
     )
     size: float = Field(
-        0.067,
+        0.3,
         ge=0,
         description="Of the squared growth as a whole, in tenths, where a camera's distance may be wrong. Part of the "
         "displacement loss.",
     )
     shift: float = Field(
-        0.15,
+        0.45,
         ge=0,
         description="Of the squared shift as a whole, in what is usual, where a camera's distance may be wrong. Part "
         "of the displacement loss.",
     )
     camera: float = Field(
-        0.1,
+        0.03,
         ge=0,
-        description="Of the squared change of a camera that may be wrong, in standard deviations. At a tenth of it "
-        "exact cameras went astray by 3° and more, and five of six real shapes came out less good.",
+        description="Of the squared change of a camera that may be wrong, in standard deviations. At 0.01 exact "
+        "cameras went astray by 3° and more; at 0.1 shapes changed as a whole for what was wrong with the camera.",
     )
     depth: float = Field(0.0, ge=0, description="Of the disagreement with a depth hint.")
     normals: float = Field(0.0, ge=0, description="Of the disagreement with hints of normals.")
