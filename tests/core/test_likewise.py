@@ -50,13 +50,14 @@ def too_wide(mesh: Mesh) -> np.ndarray:
 
 @pytest.mark.parametrize(("method", "steps"), [("large-steps", None), ("refine", 60)])
 def test_a_mesh_is_to_agree_with_its_picture_from_each_direction(answers, method, steps):
-    [both] = refine([of_ball()], config(method=method, steps=steps))
+    options = config(method=method, steps=steps, guard=False)
+    [both] = refine([of_ball()], options)
     del answers[1]
-    [one] = refine([of_ball()], config(method=method, steps=steps))
+    [one] = refine([of_ball()], options)
     assert (both.status, one.status) == ("refined", "refined"), both.kept_reason
     # One direction tells of one width alone.
-    assert too_wide(one.mesh)[2] > 0.18
-    assert too_wide(both.mesh)[2] < 0.15
+    assert too_wide(one.mesh)[2] > 0.19
+    assert too_wide(both.mesh)[2] < 0.17
     # The row speaks of the best.
     assert angle_between(both.camera, FRONT) < 5.0
     assert both.camera_source == "estimated"
