@@ -398,7 +398,9 @@ class RefineConfig(_Options):
         description="random, imagenet, or the URI of a torchvision-format ResNet-18 state dict; random: no download.",
     )
     paper_exact: bool = Field(
-        False, description="Turn off every departure of the method refine from the paper (see docs/algorithm.md)."
+        False,
+        description="Turn off every departure of the method refine from the paper (see docs/algorithm.md). Cameras "
+        "then stand still, and the symmetry plane is z's where nobody names another.",
     )
     picture: PictureOptions = PictureOptions()
     preparation: PreparationOptions = PreparationOptions()
@@ -407,9 +409,16 @@ class RefineConfig(_Options):
 
     @property
     def camera_spread(self) -> tuple[float, float]:
-        """`camera_error` as numbers: degrees and share of the distance."""
+        """`camera_error` as numbers: degrees and share of the distance. The paper's cameras are exact."""
+        if self.paper_exact:
+            return 0.0, 0.0
         degrees, share = self.camera_error.split(",")
         return float(degrees), float(share)
+
+    @property
+    def usual_axis(self) -> str:
+        """`symmetry_axis`, in the place of `auto` the paper's where its settings are asked for."""
+        return "z" if self.paper_exact and self.symmetry_axis == "auto" else self.symmetry_axis
 
     def config_hash(self) -> str:
         """16 hex digits over every option and the algorithm's version."""

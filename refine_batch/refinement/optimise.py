@@ -185,7 +185,7 @@ def _with_camera(prepared: Prepared, config: RefineConfig, device: torch.device)
     if unknown.distance is not None:
         unknown = replace(unknown, distance=unknown.distance / working.extent)
     best, *others = estimate_cameras(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
-    known = [getattr(unknown, name) is not None for name in MOVED]
+    known = [config.paper_exact or getattr(unknown, name) is not None for name in MOVED]
     turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
     views = subject.views
     first = replace(views[0], camera=best.camera, spread=(turn, rise, farther), pivot=target)

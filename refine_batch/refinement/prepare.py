@@ -194,7 +194,10 @@ def about_source(camera: Camera, working: WorkingMesh) -> Camera:
 
 def spread_of(error: CameraError | None, config: RefineConfig) -> tuple[float, float, float]:
     """One standard deviation of a given camera's azimuth and elevation (radians) and log distance."""
-    degrees, share = config.camera_spread if error is None else (error.degrees, error.distance)
+    if error is None or config.paper_exact:
+        degrees, share = config.camera_spread
+    else:
+        degrees, share = error.degrees, error.distance
     return math.radians(degrees), math.radians(degrees), share
 
 
@@ -267,7 +270,7 @@ def _nearest_square(values: np.ndarray, size: int) -> np.ndarray:
 
 def _plane(instance: Instance, working: WorkingMesh, config: RefineConfig) -> SymmetryPlane | None:
     """In working units. A plane that somebody named goes through the mesh's own origin."""
-    axis = instance.symmetry_axis or config.symmetry_axis
+    axis = instance.symmetry_axis or config.usual_axis
     if axis == "auto":
         return find_plane(working.mesh, origin=(-working.centre / working.extent).tolist())
     if axis == "none":

@@ -87,6 +87,7 @@ def test_views_count_as_they_are_credible_and_only_where_nothing_else_tells():
     for alone in (estimated(of_ball(views=(PictureView(mask, SIDE),))), estimated(of_ball(), paper_exact=True)):
         assert (alone.likewise, alone.notes) == ((), ())
         assert alone.for_method is alone.subject
+    assert alone.subject.views[0].spread == (0.0, 0.0, 0.0)
 
 
 @pytest.mark.usefixtures("answers")
