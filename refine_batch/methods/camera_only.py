@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.devices.graphs import Captured
 from refine_batch.errors import InstanceError
 from refine_batch.losses import LOSSES, silhouette_error
+from refine_batch.method_options import LargeStepsOptions
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.scene import Scene, lower_size

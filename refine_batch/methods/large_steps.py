@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.devices.graphs import Captured
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
@@ -34,6 +34,7 @@ from refine_batch.losses.laplacian import laplacian
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
+from refine_batch.method_options import LargeStepsOptions
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.planes import Planes

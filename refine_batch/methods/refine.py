@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refine_batch.cameras.camera import project, stack_cameras
-from refine_batch.config import PaperOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.devices.graphs import Captured
 from refine_batch.devices.precision import tensor_float_32
 from refine_batch.errors import InstanceError
@@ -38,6 +38,7 @@ from refine_batch.losses import (
 from refine_batch.losses.laplacian import laplacian
 from refine_batch.losses.normal_consistency import bends
 from refine_batch.mesh import Mesh
+from refine_batch.method_options import PaperOptions
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
 from refine_batch.methods.loop import Iterate, take
 from refine_batch.methods.scene import Scene

@@ -25,11 +25,12 @@ from refine_batch.cameras.camera import (
     parameters_of,
 )
 from refine_batch.cameras.moving import MOVED
-from refine_batch.config import LargeStepsOptions, LargeStepsWeights, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.decimation import decimated
 from refine_batch.mesh.plane import SymmetryPlane
+from refine_batch.method_options import LargeStepsOptions, LargeStepsWeights
 from refine_batch.methods.base import MethodOutput, PreparedInstance, View
 from refine_batch.methods.large_steps import large_steps
 from refine_batch.refinement.camera_fit import ious_of, reduced

@@ -13,7 +13,7 @@ import pytest
 import refine_batch
 
 PACKAGE = Path(refine_batch.__file__).parent
-CORE = ("config", "errors", "instance", "seeding")
+CORE = ("config", "errors", "instance", "method_options", "seeding")
 CORE_PACKAGES = ("cameras", "devices", "figures", "losses", "mesh", "methods", "networks", "refinement", "render")
 CLUSTER_AND_STORAGE = ("ray", "fsspec", "s3fs", "pyarrow")
 # Within a function, for those who name a URI.

@@ -12,11 +12,12 @@ from shapes import box, flat_shaded, icosphere, jittered, soup, torus, unit
 from subjects import iou, subject, view
 
 from refine_batch.cameras.camera import Camera, camera_position
-from refine_batch.config import LossWeights, PaperOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError, UsageError
 from refine_batch.losses import LOSSES
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
+from refine_batch.method_options import LossWeights, PaperOptions
 from refine_batch.methods import MethodOutput, PreparedInstance, load_method
 from refine_batch.methods.patience import LOOK_EVERY
 from refine_batch.methods.scene import Scene

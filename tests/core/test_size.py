@@ -13,8 +13,9 @@ from shapes import armchair, unit
 from subjects import subject, view
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.config import LargeStepsOptions, PaperOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.losses import LOSSES
+from refine_batch.method_options import LargeStepsOptions, PaperOptions
 from refine_batch.methods import PreparedInstance, large_steps, load_method, refine
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.trust import ViewTrust

@@ -12,10 +12,11 @@ from shapes import box, icosphere, torus, unit
 from subjects import iou, subject, view
 
 from refine_batch.cameras.camera import Camera
-from refine_batch.config import LargeStepsOptions, RefineConfig
+from refine_batch.config import RefineConfig
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch
 from refine_batch.mesh.normals import vertex_normals
+from refine_batch.method_options import LargeStepsOptions
 from refine_batch.methods import PreparedInstance, load_method
 from refine_batch.methods.large_steps import stages
 from refine_batch.methods.scene import Scene
