@@ -167,9 +167,7 @@ class RefineConfig(Options):
 
     @property
     def camera_spread(self) -> tuple[float, float]:
-        """`camera_error` as numbers: degrees and share of the distance. The paper's cameras are exact."""
-        if self.paper_exact:
-            return 0.0, 0.0
+        """`camera_error` as numbers: degrees and share of the distance."""
         degrees, share = self.camera_error.split(",")
         return float(degrees), float(share)
 

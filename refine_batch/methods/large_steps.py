@@ -36,7 +36,7 @@ from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.preconditioner import Preconditioner
 from refine_batch.method_options import LargeStepsOptions
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
-from refine_batch.methods.loop import Iterate, take
+from refine_batch.methods.loop import Iterate, take, with_more
 from refine_batch.methods.planes import Planes
 from refine_batch.methods.scene import Depths, Scene, lower_size
 from refine_batch.methods.trust import ViewTrust
@@ -243,13 +243,10 @@ class Objective:
                 *hints,
             ]
         )
-        terms = terms * self._weights
-        beside = torch.zeros_like(terms)
-        beside[LOSSES.index("displacement")] = 1.0
         weights = options.weights
         along_ray = weights.along_ray * depth_loss(displacement, scene.ray, batch, scene.hidden)
-        terms = terms + beside * (along_ray + self._whole.cost(amounts, grown, weights))
-        return terms, vertices, confidence
+        more = along_ray + self._whole.cost(amounts, grown, weights)
+        return with_more(terms * self._weights, "displacement", more), vertices, confidence
 
     def _asymmetry(self, squared: Float[Tensor, "b v"], grown: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The mean squared distance from the mirror image, by how much the squared size has grown. What is smaller is

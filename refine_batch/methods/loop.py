@@ -32,6 +32,13 @@ class Iterate:
     change: Float[Tensor, "n 3"]
 
 
+def with_more(terms: Float[Tensor, "losses b"], loss: str, more: Float[Tensor, " b"]) -> Float[Tensor, "losses b"]:
+    """The weighted terms, with something more counted as a part of one of `LOSSES`."""
+    beside = torch.zeros_like(terms)
+    beside[LOSSES.index(loss)] = 1.0
+    return terms + beside * more
+
+
 class Course(Protocol):
     """A method, for one batch: its variables, its objective and its schedule."""
 

@@ -40,7 +40,7 @@ from refine_batch.losses.normal_consistency import bends
 from refine_batch.mesh import Mesh
 from refine_batch.method_options import PaperOptions
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
-from refine_batch.methods.loop import Iterate, take
+from refine_batch.methods.loop import Iterate, take, with_more
 from refine_batch.methods.scene import Scene
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
@@ -87,8 +87,8 @@ class Training:
     def __init__(self, instances: Sequence[PreparedInstance], scene: Scene, config: RefineConfig, steps: int):
         self._options = config.paper.exact() if config.paper_exact else config.paper
         self.scene, self._steps = scene, steps
-        self._whole = WholeShape([i.mesh for i in instances], scene, self._options.whole_depth)
-        self._objective = Objective.of(scene, self._whole, self._options)
+        whole = WholeShape([i.mesh for i in instances], scene, self._options.whole_depth)
+        self._objective = Objective.of(scene, whole, self._options)
         encoder = load_encoder(config.encoder_weights)
         zero_start, device = self._options.zero_start, scene.batch.device
         self._parameters = stack_parameters(
@@ -98,7 +98,7 @@ class Training:
             ],
             device,
         )
-        self._amounts = self._whole.none().requires_grad_()
+        self._amounts = whole.none().requires_grad_()
         self._change = scene.cameras.change.clone().requires_grad_()
         self._adam = torch.optim.Adam(self._parameters.values(), lr=self._options.learning_rate, fused=True)
         self._whole_adam = torch.optim.Adam([self._amounts], lr=self._options.whole_learning_rate, betas=(0.9, 0.99))
@@ -210,10 +210,8 @@ class Objective:
             torch.zeros_like(scene.trust),
             torch.zeros_like(scene.trust),
         ]
-        weighted = torch.stack(terms) * self.weights
-        beside = torch.zeros_like(weighted)
-        beside[LOSSES.index("displacement")] = 1.0
-        return weighted + beside * self.whole.cost(amounts, self.whole.grown(vertices), options.weights), vertices
+        more = self.whole.cost(amounts, self.whole.grown(vertices), options.weights)
+        return with_more(torch.stack(terms) * self.weights, "displacement", more), vertices
 
     def _smoothness(self, vertices: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The Laplacian and the normal consistency loss."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.batch import MeshBatch, mean_edge_length
 from refine_batch.mesh.normals import vertex_normals
 from refine_batch.mesh.preconditioner import smoothed
+from refine_batch.method_options import LargeStepsWeights, LossWeights
 from refine_batch.methods.scene import Scene
 
 # By how much each kind of change is usually needed, in shares of the largest extent: an offset along the normals, a
@@ -28,19 +28,6 @@ CHANGES = 1 + 9 + 3 + 1
 SHIFTS = slice(10, 13)
 # By how much a shape grows or shrinks as a whole where that is usual, the size of its logarithm.
 USUAL_GROWTH = 0.1
-
-
-class Weights(Protocol):
-    """What amounts cost; and where a camera's distance may be wrong, growth and shift."""
-
-    @property
-    def whole(self) -> float: ...
-
-    @property
-    def size(self) -> float: ...
-
-    @property
-    def shift(self) -> float: ...
 
 
 class WholeShape:
@@ -82,7 +69,7 @@ class WholeShape:
         return spread(vertices, self._batch) / self._spread
 
     def cost(
-        self, amounts: Float[Tensor, "b k"], grown: Float64[Tensor, " b"], weights: Weights
+        self, amounts: Float[Tensor, "b k"], grown: Float64[Tensor, " b"], weights: LossWeights | LargeStepsWeights
     ) -> Float[Tensor, " b"]:
         """What the amounts cost; where no silhouette tells how large an object is, so do its growth and its shift."""
         growth = weights.size * self._size_unknown * (0.5 * grown.log() / USUAL_GROWTH).square()

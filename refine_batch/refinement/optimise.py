@@ -185,8 +185,9 @@ def _with_camera(prepared: Prepared, config: RefineConfig, device: torch.device)
     if unknown.distance is not None:
         unknown = replace(unknown, distance=unknown.distance / working.extent)
     best, *others = estimate_cameras(subject.mesh, subject.mask, unknown, subject.plane, device, target=target)
-    known = [config.paper_exact or getattr(unknown, name) is not None for name in MOVED]
-    turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, ESTIMATED, strict=True))
+    known = [getattr(unknown, name) is not None for name in MOVED]
+    may_be_off = (0.0, 0.0, 0.0) if config.paper_exact else ESTIMATED
+    turn, rise, farther = (0.0 if is_known else free for is_known, free in zip(known, may_be_off, strict=True))
     views = subject.views
     first = replace(views[0], camera=best.camera, spread=(turn, rise, farther), pivot=target)
     found = replace(prepared, subject=replace(subject, views=(first, *views[1:])))

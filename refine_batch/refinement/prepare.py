@@ -193,11 +193,11 @@ def about_source(camera: Camera, working: WorkingMesh) -> Camera:
 
 
 def spread_of(error: CameraError | None, config: RefineConfig) -> tuple[float, float, float]:
-    """One standard deviation of a given camera's azimuth and elevation (radians) and log distance."""
-    if error is None or config.paper_exact:
-        degrees, share = config.camera_spread
-    else:
-        degrees, share = error.degrees, error.distance
+    """One standard deviation of a given camera's azimuth and elevation (radians) and log distance. The paper's are
+    exact."""
+    if config.paper_exact:
+        return 0.0, 0.0, 0.0
+    degrees, share = config.camera_spread if error is None else (error.degrees, error.distance)
     return math.radians(degrees), math.radians(degrees), share
 
 

@@ -48,16 +48,20 @@ def too_wide(mesh: Mesh) -> np.ndarray:
     return np.abs(np.ptp(mesh.vertices, axis=0) - 0.8)
 
 
-@pytest.mark.parametrize(("method", "steps"), [("large-steps", None), ("refine", 60)])
-def test_a_mesh_is_to_agree_with_its_picture_from_each_direction(answers, method, steps):
-    options = config(method=method, steps=steps, guard=False)
+# Of so short a course of `refine` the guard would go half of the way.
+SHORT = {"steps": 60, "guard": False}
+
+
+@pytest.mark.parametrize(("method", "how", "left"), [("large-steps", {}, 0.15), ("refine", SHORT, 0.17)])
+def test_a_mesh_is_to_agree_with_its_picture_from_each_direction(answers, method, how, left):
+    options = config(method=method, **how)
     [both] = refine([of_ball()], options)
     del answers[1]
     [one] = refine([of_ball()], options)
     assert (both.status, one.status) == ("refined", "refined"), both.kept_reason
     # One direction tells of one width alone.
-    assert too_wide(one.mesh)[2] > 0.19
-    assert too_wide(both.mesh)[2] < 0.17
+    assert too_wide(one.mesh)[2] > 0.195
+    assert too_wide(both.mesh)[2] < left
     # The row speaks of the best.
     assert angle_between(both.camera, FRONT) < 5.0
     assert both.camera_source == "estimated"

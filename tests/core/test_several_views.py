@@ -115,25 +115,25 @@ def test_views_of_unlike_number_share_a_batch(method):
         assert len(found.cameras) == len(instance.views)
 
 
-# What a difference in the last bit has become after this course, in extents: Adam's steps are of its size alone where
-# there is no gradient. The shapes are a tenth of an extent apart.
-ROUNDING = {"large-steps": 1e-4, "refine": 1e-3}
+# Without what `refine` changes as a whole: where that has no gradient Adam makes steps of a difference in the last bit.
+STILL = {"whole_learning_rate": 0.0}
 
 
 @METHODS
 def test_a_view_of_no_weight_changes_nothing(method):
-    [one], [both] = run(method, seen("a", WIDE)), run(method, seen("a", WIDE, (FRONT, SIDE), [1.0, 0.0]))
-    np.testing.assert_allclose(both.vertices, one.vertices, rtol=0, atol=ROUNDING[method])
-    assert both.losses == pytest.approx(one.losses, rel=30 * ROUNDING[method], abs=1e-4)
+    [one] = run(method, seen("a", WIDE), paper=STILL)
+    [both] = run(method, seen("a", WIDE, (FRONT, SIDE), [1.0, 0.0]), paper=STILL)
+    np.testing.assert_allclose(both.vertices, one.vertices, rtol=0, atol=1e-5)
+    assert both.losses == pytest.approx(one.losses, rel=1e-3, abs=1e-6)
 
 
 @METHODS
 def test_a_picture_twice_counts_as_one_of_twice_the_weight(method):
-    options = {"large_steps": {"weights": {"silhouette": 500.0}}, "paper": {"weights": {"silhouette": 5.0}}}
+    options = {"large_steps": {"weights": {"silhouette": 500.0}}, "paper": STILL | {"weights": {"silhouette": 5.0}}}
     [twice] = run(method, seen("a", WIDE, (FRONT, FRONT)), **options)
     [heavy] = run(method, seen("a", WIDE, (FRONT,), [2.0]), **options)
-    np.testing.assert_allclose(twice.vertices, heavy.vertices, rtol=0, atol=ROUNDING[method])
-    assert twice.losses == pytest.approx(heavy.losses, rel=30 * ROUNDING[method], abs=1e-4)
+    np.testing.assert_allclose(twice.vertices, heavy.vertices, rtol=0, atol=1e-4)
+    assert twice.losses == pytest.approx(heavy.losses, rel=1e-2, abs=1e-4)
 
 
 def test_a_view_from_the_side_tells_how_deep_it_is():
