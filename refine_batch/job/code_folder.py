@@ -7,6 +7,7 @@ there would be imported for NumPy, and another checkout in this one's place.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import shutil
 import sys
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
+# What only a driver, or a person at a terminal, needs.
+_DRIVERS_OWN = ("__main__", "cli", "job", "nightly", "report")
 
 
 class CodeFolder:
@@ -45,6 +48,19 @@ class CodeFolder:
 
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def import_the_rest() -> None:
+    """Import what this package's work may come to import, while it can be had.
+
+    An actor that is cut off for a while may outlive its driver, which takes the folder along, as Ray takes a working
+    directory that was submitted. What the actor has in hand is to end as it would have.
+    """
+    for path in sorted(PACKAGE.rglob("*.py")):
+        *parents, name = path.relative_to(PACKAGE).with_suffix("").parts
+        parts = parents if name == "__init__" else [*parents, name]
+        if parts and parts[0] not in _DRIVERS_OWN:
+            importlib.import_module(".".join([PACKAGE.name, *parts]))
 
 
 @cache

@@ -158,6 +158,7 @@ def _begin(all_there: Barrier) -> None:
     """In a new process: end with the actor, even one that was killed, use one core, and be ready for work."""
     import torch
 
+    from refine_batch.job.code_folder import import_the_rest
     from refine_batch.job.host_work import rehearse
 
     actor = multiprocessing.parent_process()
@@ -171,6 +172,7 @@ def _begin(all_there: Barrier) -> None:
     # Ctrl-C is the driver's.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    import_the_rest()
     rehearse()
     # What has been imported stays: to look through it for cycles again and again took a tenth of all time.
     as_usual()

@@ -22,7 +22,7 @@ from refine_batch.config import RefineConfig
 from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import Instance
-from refine_batch.io.storage import Storage
+from refine_batch.io.storage import Storage, StorageError
 from refine_batch.job import actor, host_work
 from refine_batch.job.actor import Refiner
 from refine_batch.job.assignment import Assignment
@@ -30,12 +30,16 @@ from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew, CrewError
 from refine_batch.job.host_work import Ahead, Some, ready, rehearse, unpacked, without_picture
 from refine_batch.mesh import Mesh
+from refine_batch.results.lock import LOCK, Holder
 from refine_batch.results.schema import STAGES
 
 
 def refiner_of(folder, method, **settings):
+    """Of a run that goes on."""
     config = RefineConfig(method=method, image_size=32, figure_samples=100, guard=False)
-    return Refiner(Assignment("run", Storage(str(folder / "out")), config, "0.1", device="cpu", **settings))
+    output = Storage(str(folder / "out"))
+    output.write(LOCK, Holder.here("run", "run", 60.0).dump())
+    return Refiner(Assignment("run", output, config, "0.1", device="cpu", **settings))
 
 
 def batches(folder, names, size):
@@ -118,6 +122,20 @@ def test_every_fault_is_its_row_s_alone_with_processes_as_with_threads(tmp_path,
         }
         assert report.counts["refined"] == 2
         assert set(report.stages) == set(STAGES)
+
+
+@pytest.mark.parametrize("lock", ["gone", "another's"])
+def test_of_a_run_that_is_over_only_what_went_well_is_stored(tmp_path, importable_stubs, lock):
+    """An actor was cut off, and comes back: what fails then would stand for the rows that others have stored."""
+    well, ill = batches(tmp_path, ["good-1", "good-2", "good-3", "raise-x"], 2)
+    refiner = refiner_of(tmp_path, "stub_methods:swell")
+    output = Storage(str(tmp_path / "out"))
+    output.delete(LOCK) if lock == "gone" else output.write(LOCK, Holder.here("next", "run", 60.0).dump())
+    with pytest.raises(StorageError, match="lock is gone" if lock == "gone" else "lock is held by next"):
+        refiner.work(ill)
+    assert refiner.work(well).counts["refined"] == 2
+    refiner.close()
+    assert sorted(row["instance_id"] for row in result_rows(output)) == ["good-1", "good-2"]
 
 
 def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(tmp_path, monkeypatch):
