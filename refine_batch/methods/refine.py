@@ -41,7 +41,7 @@ from refine_batch.mesh import Mesh
 from refine_batch.method_options import PaperOptions
 from refine_batch.methods.base import MEGABYTE, Costs, MethodOutput, PreparedInstance, costing, usual_vertices
 from refine_batch.methods.loop import Iterate, take, with_more
-from refine_batch.methods.scene import Scene
+from refine_batch.methods.scene import Depths, Scene
 from refine_batch.methods.whole_shape import WholeShape
 from refine_batch.networks import Sampler, initial_parameters, refine_vertices, stack_parameters
 from refine_batch.networks.weights import load_encoder
@@ -52,7 +52,8 @@ DEFAULT_STEPS = 400
 
 
 def _instance_bytes(mesh: Mesh, config: RefineConfig) -> float:
-    views = 1 + 4 * config.paper.symmetry_views
+    options = _options(config)
+    views = 1 + (4 * options.symmetry_views if options.weights.image_symmetry else 0)
     # With the first layer's patches, which a GPU makes: 147 numbers to a pixel of a quarter as many.
     return 12 * MEGABYTE + 25e3 * usual_vertices(mesh) + (650 + 60 * views) * config.image_size**2
 
@@ -81,11 +82,15 @@ def train(
     )
 
 
+def _options(config: RefineConfig) -> PaperOptions:
+    return config.paper.exact() if config.paper_exact else config.paper
+
+
 class Training:
     """The course of `refine`: the parameters of one network per instance, and the cameras."""
 
     def __init__(self, instances: Sequence[PreparedInstance], scene: Scene, config: RefineConfig, steps: int):
-        self._options = config.paper.exact() if config.paper_exact else config.paper
+        self._options = _options(config)
         self.scene, self._steps = scene, steps
         whole = WholeShape([i.mesh for i in instances], scene, self._options.whole_depth)
         self._objective = Objective.of(scene, whole, self._options)
@@ -168,10 +173,11 @@ class Objective:
     @classmethod
     def of(cls, scene: Scene, whole: WholeShape, options: PaperOptions) -> Objective:
         weights = [getattr(options.weights, name) for name in LOSSES]
+        directions = symmetry_directions(options.symmetry_views) if options.weights.image_symmetry else []
         return cls(
             scene=scene,
             whole=whole,
-            views=scene.symmetry_views(symmetry_directions(options.symmetry_views)),
+            views=scene.symmetry_views(directions),
             weights=torch.tensor(weights, device=scene.batch.device)[:, None],
             coarse_laplacian=laplacian(scene.batch.vertices, scene.batch),
             coarse_bends=bends(scene.batch.vertices, scene.batch),
@@ -192,7 +198,6 @@ class Objective:
         size = scene.mask.shape[-1]
         vertices = batch.vertices + displacement + self.whole.displacement(amounts)
         depth = scene.render(vertices, self.views, size, sigma, scene.cameras.now(change))
-        shown, on_object = scene.confidence_seen(vertices, confidence, self.views, size)
         laplacian_term, bend_term = self._smoothness(vertices)
         bias = options.symmetry_bias
         share = self.share
@@ -204,14 +209,22 @@ class Objective:
             laplacian_term,
             bend_term,
             vertex_symmetry_loss(vertices, confidence, scene.normal, batch, bias, scene.offset) * scene.trust,
-            image_symmetry_loss(depth.straight, depth.mirrored, shown, on_object, self.views, len(batch), bias)
-            * scene.trust,
+            self._image_symmetry(vertices, confidence, depth) * scene.trust,
             scene.camera_cost(change),
             torch.zeros_like(scene.trust),
             torch.zeros_like(scene.trust),
         ]
         more = self.whole.cost(amounts, self.whole.grown(vertices), options.weights)
         return with_more(torch.stack(terms) * self.weights, "displacement", more), vertices
+
+    def _image_symmetry(
+        self, vertices: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"], depth: Depths
+    ) -> Float[Tensor, " b"]:
+        if not self.views.per_instance:
+            return torch.zeros_like(self.scene.trust)
+        shown, on_object = self.scene.confidence_seen(vertices, confidence, self.views, depth.straight.shape[-1])
+        bias, count = self.options.symmetry_bias, len(self.scene.batch)
+        return image_symmetry_loss(depth.straight, depth.mirrored, shown, on_object, self.views, count, bias)
 
     def _smoothness(self, vertices: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
         """The Laplacian and the normal consistency loss."""

@@ -49,7 +49,7 @@ def test_printed_configuration_is_whole_and_reads_back(tmp_path):
     file = tmp_path / "printed.yaml"
     file.write_text(text)
     assert tuple(build(MODELS, config_file=str(file))) == models
-    assert yaml.safe_load(text)["paper"]["weights"]["image_symmetry"] == 80.0
+    assert yaml.safe_load(text)["paper"]["weights"]["vertex_symmetry"] == 20.0
 
 
 def test_every_printed_option_or_its_group_says_what_it_is():

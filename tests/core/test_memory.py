@@ -22,7 +22,7 @@ from refine_batch.refinement import optimise
 from refine_batch.render import hard_silhouettes
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
-REFINE, LARGE_STEPS = RefineConfig(), RefineConfig(method="large-steps")
+REFINE, LARGE_STEPS = RefineConfig(method="refine"), RefineConfig(method="large-steps")
 # (vertices, image size, MB) of an instance: peak resident memory on a CPU.
 MEASURED = {
     "refine": [(495, 112, 34), (1485, 224, 74), (5994, 224, 183), (1485, 448, 189)],
@@ -65,10 +65,15 @@ def test_costs_grow_linearly_with_vertices_and_with_pixels():
 
 def test_more_views_and_more_faces_than_usual_cost_more():
     assert instance_bytes(mesh(100, 5000), REFINE) == instance_bytes(mesh(2500), REFINE)
-    more = RefineConfig(paper={"symmetry_views": 3})
-    assert instance_bytes(mesh(100), more) - instance_bytes(mesh(100), REFINE) == pytest.approx(8 * 60 * 224**2)
-    seen = RefineConfig(method="large-steps", large_steps={"weights": {"image_symmetry": 1.0}})
-    assert instance_bytes(mesh(100), seen) - instance_bytes(mesh(100), LARGE_STEPS) == pytest.approx(100 * 224**2)
+
+    def seen(azimuths: int) -> dict:
+        return {"weights": {"image_symmetry": 1.0}, "symmetry_views": azimuths}
+
+    one, three = (RefineConfig(method="refine", paper=seen(n)) for n in (1, 3))
+    assert instance_bytes(mesh(100), one) - instance_bytes(mesh(100), REFINE) == pytest.approx(4 * 60 * 224**2)
+    assert instance_bytes(mesh(100), three) - instance_bytes(mesh(100), one) == pytest.approx(8 * 60 * 224**2)
+    large = RefineConfig(method="large-steps", large_steps={"weights": {"image_symmetry": 1.0}})
+    assert instance_bytes(mesh(100), large) - instance_bytes(mesh(100), LARGE_STEPS) == pytest.approx(100 * 224**2)
 
 
 @pytest.mark.parametrize("config", [REFINE, LARGE_STEPS], ids=lambda c: c.method)
