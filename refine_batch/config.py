@@ -10,12 +10,12 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from refine_batch.method_options import LargeStepsOptions, Options, PaperOptions
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 14
+ALGORITHM_VERSION = 15
 
 
 class PreparationOptions(Options):
@@ -85,9 +85,9 @@ class RefineConfig(Options):
     """Everything that a refined mesh depends on besides the instance itself."""
 
     method: str = Field(
-        "refine",
-        description="refine (the paper's network), large-steps (the vertices themselves, in a small part of the time), "
-        "or module:function for one of yours. refine, because it is the method that was published.",
+        "large-steps",
+        description="large-steps (the vertices themselves), refine (the paper's network, some thirty times as long), "
+        "or module:function for one of yours. large-steps, because on real shapes it gains more and does less harm.",
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None,
@@ -157,13 +157,20 @@ class RefineConfig(Options):
     )
     paper_exact: bool = Field(
         False,
-        description="Turn off every departure of the method refine from the paper (see docs/algorithm.md). Cameras "
+        description="With --method refine: turn off every departure from the paper (see docs/algorithm.md). Cameras "
         "then stand still, and the symmetry plane is z's where nobody names another.",
     )
     picture: PictureOptions = PictureOptions()
     preparation: PreparationOptions = PreparationOptions()
     paper: PaperOptions = PaperOptions()
     large_steps: LargeStepsOptions = LargeStepsOptions()
+
+    @field_validator("paper_exact")
+    @classmethod
+    def _paper_is_refines(cls, wanted: bool, given: ValidationInfo) -> bool:
+        if wanted and given.data.get("method") == "large-steps":
+            raise ValueError("it is for the paper's method; give --method refine as well")
+        return wanted
 
     @property
     def camera_spread(self) -> tuple[float, float]:

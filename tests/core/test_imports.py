@@ -113,7 +113,7 @@ def library_and_readers() -> list[set[str]]:
 
 def test_library_needs_neither_ray_nor_storage(library_and_readers):
     found, _ = library_and_readers
-    assert "refine_batch.methods.refine" in found
+    assert "refine_batch.methods.large_steps" in found
     for name in ("ray", "pyarrow", "fsspec", "s3fs", "boto3", "botocore", "click"):
         assert name not in found
     assert "refine_batch.job.garbage" not in found  # whose callers decide how often Python looks for garbage
