@@ -41,7 +41,7 @@ install: $(STAMP) ## create .venv from the lock file and install the project int
 demo: $(STAMP) ## refine a small synthetic dataset on a local Ray, print the figures and write a report
 	@rm -rf $(DEMO)
 	$(BIN)/refine-batch synth $(DEMO)/dataset --count 8 --seed 0
-	$(BIN)/refine-batch run $(DEMO)/dataset/manifest.csv $(DEMO)/output --method large-steps --address local
+	$(BIN)/refine-batch run $(DEMO)/dataset/manifest.csv $(DEMO)/output --address local
 	$(BIN)/refine-batch status $(DEMO)/output
 	$(BIN)/refine-batch report $(DEMO)/output --out $(DEMO)/report.html
 	@echo

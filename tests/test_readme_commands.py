@@ -19,8 +19,8 @@ from refine_batch.results.schema import RESULT_SCHEMA
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Of the default method eight instances take minutes; a private Ray, so that none that is running here is used.
-SOONER = "--method large-steps --address local"
+# A private Ray, so that none that is running here is used.
+PRIVATE = "--address local"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -44,7 +44,7 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_from_a_dataset_to_its_report_and_meshes(tmp_path, ray_folder):
     script = lines("refine-batch synth")
     [run] = re.findall(r"^refine-batch run .*$", script, re.MULTILINE)
-    shown = shell(script.replace(run, f"{run} {SOONER}"), tmp_path).stdout
+    shown = shell(script.replace(run, f"{run} {PRIVATE}"), tmp_path).stdout
     assert "all 8 rows can be refined" in shown
     rows = result_rows(tmp_path / "output")
     assert len(rows) == 8
@@ -53,7 +53,7 @@ def test_from_a_dataset_to_its_report_and_meshes(tmp_path, ray_folder):
     meshes = sorted((tmp_path / "meshes").glob("*.obj"))
     assert len(meshes) == 8
     assert sum(len(trimesh.load(path, process=False).faces) for path in meshes) == sum(len(r["faces"]) for r in rows)
-    assert "Nothing to do" in shell(f"{run} {SOONER}", tmp_path).stdout
+    assert "Nothing to do" in shell(f"{run} {PRIVATE}", tmp_path).stdout
     assert len(result_rows(tmp_path / "output")) == 8
 
     [query] = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
