@@ -40,7 +40,7 @@ def test_toml_reads_the_same(tmp_path):
     file = tmp_path / "c.toml"
     file.write_text('method = "refine"\nsteps = 7\n[paper.weights]\nsilhouette = 3.5\n')
     (config,) = build((RefineConfig,), config_file=str(file))
-    assert config == RefineConfig(steps=7, paper={"weights": {"silhouette": 3.5}})
+    assert config == RefineConfig(method="refine", steps=7, paper={"weights": {"silhouette": 3.5}})
 
 
 def test_printed_configuration_is_whole_and_reads_back(tmp_path):

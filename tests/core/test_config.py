@@ -27,12 +27,12 @@ def leaves(model: BaseModel, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple
 LEAVES = dict(leaves(RefineConfig()))
 
 
-def changed(path: tuple[str, ...], value: object) -> RefineConfig:
-    """The defaults with one option set."""
+def changed(path: tuple[str, ...], value: object, **beside: object) -> RefineConfig:
+    """The defaults with one option set, and what it goes with."""
     options: object = value
     for name in reversed(path):
         options = {name: options}
-    return RefineConfig.model_validate(options)
+    return RefineConfig.model_validate(options | beside)
 
 
 def another(value: object) -> object:
@@ -51,8 +51,17 @@ def another(value: object) -> object:
 def test_every_option_changes_the_hash(path):
     named = {("picture", "mask_from"): "mask", ("figures",): "fast"}
     other = named.get(path) or another(LEAVES[path])
-    assert changed(path, other).config_hash() != RefineConfig().config_hash()
-    assert changed(path, LEAVES[path]).config_hash() == RefineConfig().config_hash()
+    beside = {"method": "refine"} if path == ("paper_exact",) else {}
+    usual = RefineConfig(**beside).config_hash()
+    assert changed(path, other, **beside).config_hash() != usual
+    assert changed(path, LEAVES[path], **beside).config_hash() == usual
+
+
+def test_the_papers_settings_are_for_the_papers_method():
+    with pytest.raises(ValidationError, match="give --method refine as well"):
+        RefineConfig(paper_exact=True)
+    assert RefineConfig(paper_exact=True, method="refine").paper_exact
+    assert RefineConfig(paper_exact=True, method="my_module:method").paper_exact
 
 
 def test_the_algorithms_version_changes_the_hash(monkeypatch):

@@ -300,11 +300,11 @@ def test_how_far_a_camera_may_be_off():
 
 def test_the_papers_cameras_are_exact_and_its_plane_is_zs():
     """Whatever anybody says of the cameras; a plane that somebody named is another matter."""
-    subject = prepare(aside(camera_error=CameraError(2.0, 0.05)), at(32, paper_exact=True)).subject
+    subject = prepare(aside(camera_error=CameraError(2.0, 0.05)), at(32, method="refine", paper_exact=True)).subject
     assert subject.views[0].spread == (0.0, 0.0, 0.0)
     assert subject.plane.axis == "z"
-    assert prepare(aside(symmetry_axis="x"), at(32, paper_exact=True)).subject.plane.axis == "x"
-    assert prepare(aside(), at(32, paper_exact=True, symmetry_axis="none")).subject.plane is None
+    assert prepare(aside(symmetry_axis="x"), at(32, method="refine", paper_exact=True)).subject.plane.axis == "x"
+    assert prepare(aside(), at(32, method="refine", paper_exact=True, symmetry_axis="none")).subject.plane is None
 
 
 # --- What pixels say ------------------------------------------------------------------------------------------------
