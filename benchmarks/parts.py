@@ -99,11 +99,15 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         return weights[0] * scene.per_instance(silhouette_loss(front, scene.mask, options.log_space, scene.known))
 
     def of_image_symmetry(straight: Tensor, mirrored: Tensor, seen: Tensor) -> Tensor:
+        if not views.per_instance:  # the loss is off
+            return torch.zeros_like(scene.trust)
         loss = image_symmetry_loss(straight, mirrored, seen, on_object, views, len(batch), options.symmetry_bias)
         return weights[5] * loss * scene.trust
 
     upstream = torch.autograd.grad(
-        (of_silhouette(depths[0]) + of_image_symmetry(depths[1], depths[2], shown)).sum(), depths
+        (of_silhouette(depths[0]) + of_image_symmetry(depths[1], depths[2], shown)).sum(),
+        depths,
+        materialize_grads=True,
     )
     pull = torch.autograd.grad(
         objective(leaves[1], amounts, leaves[2], change, softness)[0].sum(), (leaves[1], leaves[2]), retain_graph=False
@@ -155,7 +159,7 @@ def _refine_parts(instances: list[PreparedInstance], config: RefineConfig, devic
         "encoder": encoder_part,
         "graph convolutions": graph_part,
         "silhouettes": silhouettes_part,
-        "symmetry, image": image_symmetry_part,
+        **({"symmetry, image": image_symmetry_part} if views.per_instance else {}),
         "symmetry, vertex": vertex_symmetry_part,
         "other losses": other_losses_part,
     }
