@@ -220,7 +220,7 @@ class Objective:
     def _image_symmetry(
         self, vertices: Float[Tensor, "b v 3"], confidence: Float[Tensor, "b v"], depth: Depths
     ) -> Float[Tensor, " b"]:
-        if not self.views.per_instance:
+        if not len(self.views.mesh_of_view):
             return torch.zeros_like(self.scene.trust)
         shown, on_object = self.scene.confidence_seen(vertices, confidence, self.views, depth.straight.shape[-1])
         bias, count = self.options.symmetry_bias, len(self.scene.batch)

@@ -48,21 +48,19 @@ def too_wide(mesh: Mesh) -> np.ndarray:
     return np.abs(np.ptp(mesh.vertices, axis=0) - 0.8)
 
 
-# Of so short a course of `refine` the guard would go half of the way; and it lets a shape shrink as a whole sooner.
-SHORT = {"steps": 60, "guard": False}
+# Of so short a course of `refine` the guard would go half of the way; and growth as a whole is not what is looked at.
+SHORT = {"steps": 60, "guard": False, "paper": {"weights": {"size": 0.3}}}
 
 
-@pytest.mark.parametrize(
-    ("method", "how", "left", "alone"), [("large-steps", {}, 0.15, 0.195), ("refine", SHORT, 0.17, 0.18)]
-)
-def test_a_mesh_is_to_agree_with_its_picture_from_each_direction(answers, method, how, left, alone):
+@pytest.mark.parametrize(("method", "how", "left"), [("large-steps", {}, 0.15), ("refine", SHORT, 0.17)])
+def test_a_mesh_is_to_agree_with_its_picture_from_each_direction(answers, method, how, left):
     options = config(method=method, **how)
     [both] = refine([of_ball()], options)
     del answers[1]
     [one] = refine([of_ball()], options)
     assert (both.status, one.status) == ("refined", "refined"), both.kept_reason
     # One direction tells of one width alone.
-    assert too_wide(one.mesh)[2] > alone
+    assert too_wide(one.mesh)[2] > 0.195
     assert too_wide(both.mesh)[2] < left
     # The row speaks of the best.
     assert angle_between(both.camera, FRONT) < 5.0
