@@ -18,6 +18,7 @@ from refine_batch.errors import ErrorKind, UsageError
 from refine_batch.instance import RefinedInstance
 from refine_batch.io.storage import StorageError
 from refine_batch.job.assignment import Assignment
+from refine_batch.job.awaited import be_awaited
 from refine_batch.job.batch import Batch, Report
 from refine_batch.job.code_folder import PACKAGE, code_digest, extend_path, import_the_rest
 from refine_batch.job.encoder import provide_encoder
@@ -104,7 +105,8 @@ class Refiner:
         Raises
         ------
         StorageError
-            The rows could not be written; they are kept for the next call with the same batch.
+            The rows could not be written; they are kept for the next call with the same batch. Or nobody waits for
+            them any more.
         """
         passed = self._unwritten.pop(batch.name, None)
         if passed is None:
@@ -122,7 +124,7 @@ class Refiner:
         try:
             some = batch if not put_off else batch.chosen(written)
             if any(passed.outcomes[i].status == "failed" for i in written):
-                self._be_awaited()
+                be_awaited(self._assignment)
             if written:
                 write_outcomes(self._assignment, some, [passed.outcomes[i] for i in written], batch.name)
         except StorageError:
@@ -133,16 +135,6 @@ class Refiner:
         if self._observer is not None:
             self._observer.finished(outcomes, seconds, self.turns)
         return Report.of(map(row_outcome, outcomes), seconds, map(row_outcome, put_off.values()), self.turns.news())
-
-    def _be_awaited(self) -> None:
-        """Hold back where the run is over: an actor that was cut off may come back when much has gone with it. Its
-        failures would be the newest, and stand for rows that others have stored."""
-        holder = held_by(self._assignment.output)
-        if holder != self._assignment.run_id:
-            lock = f"held by {holder}" if holder else "gone"
-            raise StorageError(
-                f"rows that failed are not written to {self._assignment.output}: this run's lock is {lock}"
-            )
 
     def close(self) -> None:
         """End what was begun."""

@@ -17,6 +17,7 @@ import torch
 from refine_batch.errors import ErrorKind, UsageError
 from refine_batch.instance import RefinedInstance
 from refine_batch.job.assignment import Assignment
+from refine_batch.job.awaited import be_awaited_after
 from refine_batch.job.batch import Batch, Task
 from refine_batch.job.crew import Crew
 from refine_batch.job.host_work import Found, Readied, Some, conclude, ready, unpacked, without_picture
@@ -46,6 +47,8 @@ class Passing:
         By row and stage: the seconds it took. Of the device's a row has an equal share of its group's.
     seconds
         By stage: of all rows together. Waiting is nobody's work and not counted.
+    came
+        When, by `time.monotonic`.
     """
 
     batch: Batch
@@ -54,6 +57,7 @@ class Passing:
     outcomes: list[RefinedInstance] = field(default_factory=list)
     seconds: Seconds = field(default_factory=lambda: Seconds(float))
     own: list[Seconds] = field(default_factory=list)
+    came: float = field(default_factory=time.monotonic)
 
 
 class Stage(Protocol):
@@ -100,6 +104,7 @@ class Optimise:
         places = [k for k, row in enumerate(passing.rows) if row.prepared is not None]
         prepared = [unpacked(row.prepared) for row in passing.rows if row.prepared is not None]
         with self._turns.at_the_device(passing.batch.name):
+            be_awaited_after(passing.came, self._assignment)
             for group in groups(prepared, self._assignment.config, self._device, self._assignment.batch_size):
                 begun = time.perf_counter()
                 made = self._isolated([prepared[n] for n in group])
@@ -205,6 +210,8 @@ class Stages:
         ------
         Withdrawn
             It was taken back before its turn at the device.
+        StorageError
+            Its turn came late, and the run is over.
         CrewError
             A process died that did the host's part.
         """

@@ -23,7 +23,7 @@ from refine_batch.dataset.manifest import Manifest
 from refine_batch.dataset.row import ManifestRow
 from refine_batch.instance import Instance
 from refine_batch.io.storage import Storage, StorageError
-from refine_batch.job import actor, host_work
+from refine_batch.job import actor, awaited, host_work
 from refine_batch.job.actor import Refiner
 from refine_batch.job.assignment import Assignment
 from refine_batch.job.batch import Batch, Task
@@ -136,6 +136,38 @@ def test_of_a_run_that_is_over_only_what_went_well_is_stored(tmp_path, importabl
     assert refiner.work(well).counts["refined"] == 2
     refiner.close()
     assert sorted(row["instance_id"] for row in result_rows(output)) == ["good-1", "good-2"]
+
+
+@pytest.mark.parametrize("lock", ["gone", "another's", "its own", "out of reach"])
+def test_a_batch_whose_turn_comes_late_is_begun_only_where_the_run_goes_on(
+    tmp_path, importable_stubs, monkeypatch, lock
+):
+    """An actor that was cut off has more in hand than what it was at; that is nobody's any more."""
+    [batch] = batches(tmp_path, ["late-1", "late-2"], 2)
+    refiner = refiner_of(tmp_path, "stub_methods:swell")
+    output = Storage(str(tmp_path / "out"))
+    if lock == "gone":
+        output.delete(LOCK)
+    elif lock == "another's":
+        output.write(LOCK, Holder.here("next", "run", 60.0).dump())
+    elif lock == "out of reach":
+
+        def unreachable(storage):
+            raise StorageError("no answer")
+
+        monkeypatch.setattr(awaited, "held_by", unreachable)
+    over = lock in ("gone", "another's")
+    with monkeypatch.context() as patched:
+        patched.setattr(awaited, "LONG", 0.0)
+        if over:
+            with pytest.raises(StorageError, match="lock is gone" if lock == "gone" else "lock is held by next"):
+                refiner.work(batch)
+        else:
+            assert refiner.work(batch).counts["refined"] == 2
+    assert len(result_rows(output)) == (0 if over else 2)
+    # In time it is not asked.
+    assert refiner.work(batch).counts["refined"] == 2
+    refiner.close()
 
 
 def test_what_ran_out_of_memory_beside_the_device_is_tried_once_more_by_itself(tmp_path, monkeypatch):
