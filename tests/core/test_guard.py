@@ -11,7 +11,15 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.methods import MethodOutput
-from refine_batch.refinement.guard import Choice, along, choose, collapsed_share, flipped_share, implausible
+from refine_batch.refinement.guard import (
+    Choice,
+    along,
+    choose,
+    collapsed_share,
+    flipped_share,
+    implausible,
+    stretched_share,
+)
 
 
 @pytest.fixture
@@ -73,6 +81,20 @@ def test_a_mesh_that_turns_over_is_refused(box):
         around / (around + 2 * 0.5 * 0.8), rel=1e-6
     )
     assert "turned over" in (implausible(box, mirrored) or "")
+
+
+def test_a_surface_spread_over_what_is_not_there_is_refused(box):
+    """Of a sheet of strips one is made 2.5 times as wide, and pushes the rest aside; its extent does not double."""
+    grid = np.array([[x, y, 0.0] for x in range(11) for y in (0.0, 4.0)])
+    faces = np.array([[2 * i + k for k in corner] for i in range(10) for corner in ((0, 2, 1), (1, 2, 3))])
+    sheet = Mesh(grid, faces)
+    wider = grid + np.array([1.5, 0.0, 0.0]) * (grid[:, :1] > 0.5)
+    assert stretched_share(sheet, wider) == pytest.approx(0.1)
+    reason = "10% of the surface was stretched to more than 2 times its length"
+    assert implausible(sheet, Mesh(wider, faces)) == reason
+    assert implausible(sheet, Mesh(wider, faces), borne_out=True) is None
+    half = Mesh(along(grid, wider, 0.5), faces)
+    assert implausible(sheet, half) is None
 
 
 def test_the_flipped_share_is_measured_by_area(box):

@@ -138,12 +138,13 @@ def test_of_a_run_that_is_over_only_what_went_well_is_stored(tmp_path, importabl
     assert sorted(row["instance_id"] for row in result_rows(output)) == ["good-1", "good-2"]
 
 
-@pytest.mark.parametrize("lock", ["gone", "another's", "its own", "out of reach"])
+@pytest.mark.parametrize("lock", ["gone", "another's", "its own", "out of reach", "stalled"])
 def test_a_batch_whose_turn_comes_late_is_begun_only_where_the_run_goes_on(
     tmp_path, importable_stubs, monkeypatch, lock
 ):
     """An actor that was cut off has more in hand than what it was at; that is nobody's any more."""
     [batch] = batches(tmp_path, ["late-1", "late-2"], 2)
+    end = threading.Event()
     refiner = refiner_of(tmp_path, "stub_methods:swell")
     output = Storage(str(tmp_path / "out"))
     if lock == "gone":
@@ -156,6 +157,9 @@ def test_a_batch_whose_turn_comes_late_is_begun_only_where_the_run_goes_on(
             raise StorageError("no answer")
 
         monkeypatch.setattr(awaited, "held_by", unreachable)
+    elif lock == "stalled":
+        monkeypatch.setattr(awaited, "held_by", lambda storage: end.wait(60))
+        monkeypatch.setattr(awaited, "SOON", 0.05)
     over = lock in ("gone", "another's")
     with monkeypatch.context() as patched:
         patched.setattr(awaited, "LONG", 0.0)
@@ -167,6 +171,7 @@ def test_a_batch_whose_turn_comes_late_is_begun_only_where_the_run_goes_on(
     assert len(result_rows(output)) == (0 if over else 2)
     # In time it is not asked.
     assert refiner.work(batch).counts["refined"] == 2
+    end.set()
     refiner.close()
 
 
