@@ -232,6 +232,7 @@ def _figures(instance: Instance, camera: Camera, truth: Mesh, result: RefinedIns
     ]
     found |= {"chamfer": after, "iou": [result.before.iou_2d, result.after.iou_2d], "iou_true": true_iou}
     found |= {"symmetry_axis": result.symmetry_axis, "camera_source": result.camera_source}
+    found |= {"share": result.share, "risk": result.risk}
     given = instance.camera
     assert isinstance(given, Camera)
     cameras = (given, result.camera or given)

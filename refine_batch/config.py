@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from refine_batch.method_options import LargeStepsOptions, Options, PaperOptions
 
 # Raised whenever a change of code changes results: rows of an older version are refined again.
-ALGORITHM_VERSION = 15
+ALGORITHM_VERSION = 16
 
 
 class PreparationOptions(Options):
