@@ -33,8 +33,8 @@ MAX_FLIPPED_SHARE = 0.25
 MAX_COLLAPSED_SHARE = 0.25
 COLLAPSED = 0.02
 # Largest share of the surface that may become longer by this factor: beyond it is spread over what the coarse mesh has
-# not. Of 400 refined real shapes and 160 synthetic ones nine came above, of five shapes: a sheet of which half was lost
-# is the worse for it the more it is spread (1.73 times at worst, 1.15 at half of the way), a gear gains by it.
+# not. Of 400 refinements of real shapes and 160 of synthetic ones nine came above, of three shapes: a sheet of which
+# half was lost is the worse the more it is spread (1.73 times at worst, 1.15 at half of the way), a gear gains by it.
 MAX_STRETCHED_SHARE = 0.08
 STRETCHED = 2.0
 # Share of the disagreement with hints below which it must fall for these to bear a refinement out, and by how much at
@@ -150,7 +150,7 @@ def choose(
             fallen = f"2D IoU {given:.4f} → {reached:.4f}"
             found = f"the silhouette agrees less with the mask than before: {fallen}"
         else:
-            found = implausible(coarse, Mesh(vertices, coarse.faces), borne_out)
+            found = implausible(coarse, Mesh(vertices, coarse.faces), borne_out or not doubted)
         if found is None:
             return Choice(share, risk=estimated)
         reason = reason or found
@@ -166,10 +166,11 @@ def _asymmetry(mesh: Mesh, plane: SymmetryPlane) -> float:
     return far
 
 
-def implausible(coarse: Mesh, refined: Mesh, borne_out: bool = False) -> str | None:
+def implausible(coarse: Mesh, refined: Mesh, told: bool = False) -> str | None:
     """What no repair does to a shape, as a sentence for `kept_reason`; None where all is well.
 
-    What hints bear out may be stretched: they tell of the surface and not of its outline alone.
+    `told`: whether more than one outline tells of the surface, hints that bear it out or several views. Then it may be
+    stretched.
     """
     before, after = np.ptp(coarse.vertices, axis=0), np.ptp(refined.vertices, axis=0)
     # A flat side may grow a little; it is measured against the whole.
@@ -191,7 +192,7 @@ def implausible(coarse: Mesh, refined: Mesh, borne_out: bool = False) -> str | N
     collapsed = collapsed_share(*normals)
     if collapsed > MAX_COLLAPSED_SHARE:
         return f"{collapsed:.0%} of the surface collapsed to next to nothing"
-    stretched = 0.0 if borne_out else stretched_share(coarse, refined.vertices)
+    stretched = 0.0 if told else stretched_share(coarse, refined.vertices)
     if stretched > MAX_STRETCHED_SHARE:
         return f"{stretched:.0%} of the surface was stretched to more than {STRETCHED:g} times its length"
     return None

@@ -1,5 +1,7 @@
 """The guard against shapes whose change is known, and how far it goes towards one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import trimesh
@@ -83,18 +85,20 @@ def test_a_mesh_that_turns_over_is_refused(box):
     assert "turned over" in (implausible(box, mirrored) or "")
 
 
-def test_a_surface_spread_over_what_is_not_there_is_refused(box):
-    """Of a sheet of strips one is made 2.5 times as wide, and pushes the rest aside; its extent does not double."""
+def strips() -> tuple[Mesh, np.ndarray]:
+    """A sheet of ten strips, and its vertices where one is 2.5 times as wide and pushes the rest aside."""
     grid = np.array([[x, y, 0.0] for x in range(11) for y in (0.0, 4.0)])
     faces = np.array([[2 * i + k for k in corner] for i in range(10) for corner in ((0, 2, 1), (1, 2, 3))])
-    sheet = Mesh(grid, faces)
-    wider = grid + np.array([1.5, 0.0, 0.0]) * (grid[:, :1] > 0.5)
+    return Mesh(grid, faces), grid + np.array([1.5, 0.0, 0.0]) * (grid[:, :1] > 0.5)
+
+
+def test_a_surface_spread_over_what_is_not_there_is_refused():
+    sheet, wider = strips()
     assert stretched_share(sheet, wider) == pytest.approx(0.1)
     reason = "10% of the surface was stretched to more than 2 times its length"
-    assert implausible(sheet, Mesh(wider, faces)) == reason
-    assert implausible(sheet, Mesh(wider, faces), borne_out=True) is None
-    half = Mesh(along(grid, wider, 0.5), faces)
-    assert implausible(sheet, half) is None
+    assert implausible(sheet, Mesh(wider, sheet.faces)) == reason
+    assert implausible(sheet, Mesh(wider, sheet.faces), told=True) is None
+    assert implausible(sheet, Mesh(along(sheet.vertices, wider, 0.5), sheet.faces)) is None
 
 
 def test_the_flipped_share_is_measured_by_area(box):
@@ -174,6 +178,14 @@ def test_the_first_objection_is_told(box):
     found = chosen(box, box.vertices * np.array([-1.5, 1, 1], np.float32), iou, 0.5)
     assert found.share == 0.0
     assert "turned over" in found.reason
+
+
+def test_a_surface_is_spread_only_so_far_unless_several_views_ask_for_it():
+    sheet, wider = strips()
+    assert chosen(sheet, wider, lambda vertices, cameras: 0.8, 0.5).share == 0.5
+    one = subject("it", sheet, sheet, CAMERA, 16)
+    several = replace(one, views=one.views * 3)
+    assert choose(several, MethodOutput(wider), RefineConfig(), lambda vertices, cameras: 0.8, 0.5).share == 1.0
 
 
 def test_the_riskier_the_less_far(box):
