@@ -13,15 +13,8 @@ from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import area_normals
 from refine_batch.mesh.volume import enclosed_volume
 from refine_batch.methods import MethodOutput
-from refine_batch.refinement.guard import (
-    Choice,
-    along,
-    choose,
-    collapsed_share,
-    flipped_share,
-    implausible,
-    stretched_share,
-)
+from refine_batch.refinement.deformation import collapsed_share, flipped_share, implausible, stretched_share
+from refine_batch.refinement.guard import Choice, along, choose
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ def test_the_guard_keeps_a_mesh_that_hints_ask_far_away(monkeypatch):
     output = MethodOutput(true.vertices, cameras=(CAMERA,))
     assert choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0).share == 1.0
     moved = float(np.sqrt(((true.vertices - flat.vertices) ** 2).sum(axis=1).mean()))
-    monkeypatch.setattr("refine_batch.refinement.guard.MAX_MOVED", 0.9 * moved)
+    monkeypatch.setattr("refine_batch.refinement.testimony.MAX_MOVED", 0.9 * moved)
     chosen = choose(subject, output, CONFIG, lambda vertices, cameras: 1.0, 1.0)
     assert chosen.share == 0.0
     assert f"ask for a shape {moved:.0%} of its extent away" in chosen.reason
@@ -266,7 +266,7 @@ def test_the_guard_asks_whether_hints_alone_make_a_shape_lopsided_or_put_it_righ
     assert refused.share == 0.0
     assert "away from its mirror image, 0.0% → " in refused.reason
     # What hints alone do not bear out.
-    monkeypatch.setattr("refine_batch.refinement.guard.BORNE_OUT", ())
+    monkeypatch.setattr("refine_batch.refinement.testimony.BORNE_OUT", ())
     assert chosen(uneven, even, None).reason == "the masks ask for nothing"
     assert chosen(uneven, even, plane).share == 1.0
 
