@@ -72,13 +72,13 @@ def choose(
         text = f"{PROBABLY_WORSE}: the risk that it is worse is put at {estimated:.0%}, above --guard-risk "
         settled = f"{text}{config.guard_risk:g}"
     witness = Witness(subject, cameras, alone=settled is not None) if subject.hinted else None
-    too_far = witness and witness.too_far(output.vertices)
+    too_far = witness.too_far(output.vertices) if witness else None
     if too_far:
         return Choice(0.0, too_far, estimated)
     reason = None
     for share, limit in SHARES:
         vertices = along(coarse.vertices, output.vertices, share)
-        said = witness and witness.of(vertices)
+        said = witness.of(vertices) if witness else None
         if said and said.lopsided:
             return Choice(0.0, said.lopsided, estimated)
         # What a hint bears out no silhouette need say as well.
