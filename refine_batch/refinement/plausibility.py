@@ -47,6 +47,9 @@ UNRELATED = 0.5
 # Unless their outlines are nearer than this, as a share of the image's side, as those of thin objects are that stand a
 # little beside: of 594 meshes of other objects below that IoU none was.
 UNRELATED_APART = 0.035
+# Share of the known picture from which on a mesh fills it: none of its outline is seen, and its 2D IoU is but the share
+# that the mask has of the picture.
+FILLED = 0.995
 # By how much the 2D IoU from quite another direction must be above that from the camera; of coarse meshes of real
 # shapes none of 52 came above 0.03, of meshes turned by 45° three in four.
 ELSEWHERE = 0.1
@@ -199,6 +202,8 @@ def _judged(
     looseness = _looseness(best - given)
     if best >= AGREED:
         return Verdict(looseness=looseness, hidden=left_open)
+    if _fills(subject, None if cameras is None else cameras[0]):
+        return Verdict(_too_near(prepared), doubtful=True)
     free = any(subject.views[0].spread)
     further = ELSEWHERE if free else ELSEWHERE_EXACT
     enough = ELSEWHERE_PARTLY if free and left_open is not None else further
@@ -292,6 +297,24 @@ def _out_of_sight(prepared: Prepared) -> str:
         f"stands about ({centre[0]:.3g}, {centre[1]:.3g}, {centre[2]:.3g}), {aside:.3g} from the point that the camera "
         f"looks at from a distance of {camera.distance * extent:.3g}: mesh and camera must be in the same coordinates "
         "and units (refine-batch validate --preview shows and tries it)"
+    )
+
+
+def _fills(subject: PreparedInstance, camera: Camera | None) -> bool:
+    """Whether the mesh's silhouette covers all that is known of the first view."""
+    view = subject.views[0]
+    known = view.silhouette_known
+    return bool(_seen(subject, view, camera)[known].mean() >= FILLED)
+
+
+def _too_near(prepared: Prepared) -> str:
+    """Where the camera is, for a mesh that fills its picture."""
+    subject, extent = prepared.subject, prepared.working.extent
+    return (
+        "the coarse mesh fills the whole picture, of which the mask is but a part: the camera is within it or too "
+        f"near. It is {extent:.3g} large, and the camera {subject.camera.distance * extent:.3g} from the point that it "
+        "looks at: mesh and camera must be in the same coordinates and units (refine-batch validate --preview shows "
+        "and tries it)"
     )
 
 

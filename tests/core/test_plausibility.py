@@ -108,6 +108,31 @@ def test_a_mesh_that_is_not_in_the_picture_fails_and_says_where_it_stands():
     assert "(0, 40, 0)" in found.message
 
 
+@pytest.mark.parametrize("times", [3.0, 1000.0])
+def test_a_mesh_in_other_units_that_fills_the_picture_is_not_refined(times):
+    """The 2D IoU says nothing of it: it is the share of the picture that the object has, here more than half."""
+    near = replace(CAMERA, distance=1.1)
+    ball = icosphere(3, 0.5)
+    larger = Mesh(ball.vertices * times, ball.faces)
+    prepared = seen(ball, larger, near, near)
+    assert 0.5 < silhouette_iou(prepared.subject) < 0.9
+    found = verdict(prepared)
+    assert "fills the whole picture" in found.reason
+    assert f"{times:.3g} large" in found.reason
+    assert found.doubtful
+    # One that leaves something of the picture is refined.
+    wider = Mesh(ball.vertices * np.array([1.3, 0.8, 1.2]), ball.faces)
+    assert verdict(seen(ball, wider, near, near)).reason is None
+
+
+def test_what_fills_a_picture_as_its_mask_does_is_no_fault():
+    """A detail: of neither an outline is seen."""
+    close = replace(CAMERA, distance=0.7)
+    ball = icosphere(3, 0.5)
+    found = verdict(seen(ball, Mesh(ball.vertices * 1.1, ball.faces), close, close))
+    assert not found.doubtful
+
+
 def test_a_batch_is_judged_one_by_one():
     """And each by its own camera's trust."""
     batch = [seen(CHAIR), seen(Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)), seen(CHAIR)]
