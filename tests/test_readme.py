@@ -49,6 +49,15 @@ def test_the_query_takes_the_newest_row_of_each_instance(tmp_path, monkeypatch):
     assert (before, after) == pytest.approx((0.6, 0.8))
 
 
+def test_the_map_of_the_code_names_modules_that_are_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    folders = ("refine_batch", "jobs", "benchmarks", "tests")
+    files = [path.as_posix() for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not any(file.endswith(f"/{name}") for file in files)] == []
+
+
 def test_the_table_of_recipes_comes_before_the_first_command():
     """A newcomer finds their own case before anything else is asked of them."""
     table, commands = README.index("| you have | recipe |"), README.index("```sh")
