@@ -21,7 +21,8 @@ from refine_batch.methods.base import MethodOutput, costs_of, load_method
 from refine_batch.methods.memory import batch_that_fits
 from refine_batch.refinement.camera_estimation import estimate_cameras
 from refine_batch.refinement.hint_checks import borne_out_where_settled, fit_for_use
-from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge, outlines_apart
+from refine_batch.refinement.overlap import outlines_apart
+from refine_batch.refinement.plausibility import ALREADY_GOOD, Verdict, judge
 from refine_batch.refinement.prepare import Prepared
 
 logger = logging.getLogger(__name__)

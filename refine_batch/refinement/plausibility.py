@@ -9,7 +9,6 @@ it would be a repair.
 from __future__ import annotations
 
 import itertools
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,14 +19,15 @@ from refine_batch.cameras.camera import Camera, stack_cameras
 from refine_batch.config import RefineConfig
 from refine_batch.errors import ErrorKind, InstanceError
 from refine_batch.figures.iou_2d import mask_iou
-from refine_batch.figures.outlines import outline_distance
 from refine_batch.mesh import Mesh
 from refine_batch.mesh.normals import areas_about
 from refine_batch.mesh.padded import PaddedMeshes
-from refine_batch.methods.base import MethodOutput, PreparedInstance, View
+from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.camera_only import fit_cameras
+from refine_batch.refinement.camera_alone import ALIKE, EXPLAINED, turned_and_shifted
 from refine_batch.refinement.camera_fit import reduced
 from refine_batch.refinement.occlusion import Hidden, probably_hidden
+from refine_batch.refinement.overlap import forget, outlines_apart, seen_by, silhouette_iou
 from refine_batch.refinement.prepare import Prepared
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.hard import silhouettes
@@ -35,12 +35,6 @@ from refine_batch.render.hard import silhouettes
 # Mean distance of the outlines of coarse mesh and mask, as a share of the image's side, below which a mesh is left
 # alone: a pixel and a half of 224. What is left of the difference is pixels, which refinement answers with shape.
 ALREADY_GOOD = 0.0067
-# The same after the camera alone was fitted: of true shapes 25 of 26 came below it, of coarse ones none of 52 (real
-# shapes of the development set).
-EXPLAINED = 0.0045
-# 2D IoU below which neither holds: the outlines of what is thin lie near each other wherever it is. The least of true
-# shapes was 0.934, of 78 with exact and with wrong cameras.
-ALIKE = 0.8
 # 2D IoU below which mesh and mask have nothing to do with each other: of coarse meshes with cameras off by 5° and a
 # tenth the least was 0.66 (52 of real shapes) and 0.48 (60 synthetic); nine in ten meshes of other objects are below.
 UNRELATED = 0.5
@@ -143,26 +137,17 @@ def _verdicts(
         if isinstance(judged, Verdict) and judged.reason is None and held < UNEVEN:
             judged = Verdict(_uneven(held))
         verdicts[i] = judged
+    # What would be refined: is it but the camera's roll and principal point?
+    nearest = {
+        i: outcome.cameras
+        for i, outcome in fitted.items()
+        if isinstance(outcome, MethodOutput) and outcome.cameras and _to_be_refined(verdicts[i])
+    }
+    for i, camera in turned_and_shifted({i: batch[i] for i in nearest}, nearest, config, device).items():
+        verdicts[i] = _camera_alone(batch[i].subject, (camera,), left_open[i])
     for prepared in batch:
-        _drawn.pop(prepared.subject.mesh, None)
+        forget(prepared.subject.mesh)
     return [verdict for verdict in verdicts if verdict is not None]
-
-
-def silhouette_iou(subject: PreparedInstance, camera: Camera | None = None) -> float:
-    """2D IoU of the working mesh's hard silhouette and the first view's mask, where anything is known."""
-    view = subject.views[0]
-    known = view.silhouette_known
-    return float(mask_iou(_seen(subject, view, camera) & known, view.covered & known))
-
-
-def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None = None) -> float:
-    """Mean distance of the working mesh's outlines and the masks', as a share of the pictures' side; the median
-    over all views, so that none decides alone."""
-    apart = []
-    for number, view in enumerate(subject.views):
-        seen = _seen(subject, view, None if cameras is None else cameras[number])
-        apart.append(outline_distance(seen, view.covered, view.known) / len(view.mask))
-    return float(np.median(apart))
 
 
 def held_share(mesh: Mesh) -> float:
@@ -190,13 +175,7 @@ def _judged(
         if best < given:
             cameras, best = None, given
     if cameras is not None and best >= ALIKE and outlines_apart(subject, cameras) < EXPLAINED:
-        return Verdict(
-            "the camera alone explains the picture: from one a little beside that which was given the coarse mesh "
-            f"meets its mask (2D IoU {given:.3f} → {best:.3f})",
-            cameras,
-            settled=True,
-            hidden=left_open,
-        )
+        return _camera_alone(subject, cameras, left_open)
     if best <= 0.0:
         return InstanceError(ErrorKind.CAMERA_INVALID, _out_of_sight(prepared))
     looseness = _looseness(best - given)
@@ -229,14 +208,29 @@ def _judged(
     if left_open is not None and (gain > enough or outlines_apart(subject, cameras) > APART_PARTLY):
         return Verdict(left_open.kept_reason)
     view = subject.views[0]
-    as_given = _seen(subject, view, None)
+    as_given = seen_by(subject, view, None)
     if cameras is None or cameras[0] == view.camera:
         hidden = probably_hidden(as_given, view.covered, view.known)
     else:
-        hidden = probably_hidden(_seen(subject, view, cameras[0]), view.covered, view.known, as_given)
+        hidden = probably_hidden(seen_by(subject, view, cameras[0]), view.covered, view.known, as_given)
     if left_open is not None and hidden is not None:
         return Verdict(left_open.kept_reason)
     return Verdict(looseness=looseness, hidden=left_open or hidden)
+
+
+def _to_be_refined(verdict: Verdict | InstanceError | None) -> bool:
+    return isinstance(verdict, Verdict) and verdict.reason is None
+
+
+def _camera_alone(subject: PreparedInstance, cameras: tuple[Camera, ...], left_open: Hidden | None) -> Verdict:
+    given, best = silhouette_iou(subject), silhouette_iou(subject, cameras[0])
+    return Verdict(
+        "the camera alone explains the picture: from one a little beside that which was given the coarse mesh "
+        f"meets its mask (2D IoU {given:.3f} → {best:.3f})",
+        cameras,
+        settled=True,
+        hidden=left_open,
+    )
 
 
 def _looseness(gain: float) -> float:
@@ -304,7 +298,7 @@ def _fills(subject: PreparedInstance, camera: Camera | None) -> bool:
     """Whether the mesh's silhouette covers all that is known of the first view."""
     view = subject.views[0]
     known = view.silhouette_known
-    return bool(_seen(subject, view, camera)[known].mean() >= FILLED)
+    return bool(seen_by(subject, view, camera)[known].mean() >= FILLED)
 
 
 def _too_near(prepared: Prepared) -> str:
@@ -316,15 +310,3 @@ def _too_near(prepared: Prepared) -> str:
         "looks at: mesh and camera must be in the same coordinates and units (refine-batch validate --preview shows "
         "and tries it)"
     )
-
-
-def _seen(subject: PreparedInstance, view: View, camera: Camera | None) -> np.ndarray:
-    camera, size = view.camera if camera is None else camera, len(view.mask)
-    drawn = _drawn.setdefault(subject.mesh, {})
-    if (camera, size) not in drawn:
-        drawn[camera, size] = hard_silhouettes(subject.mesh, [camera], size)[0]
-    return drawn[camera, size]
-
-
-# What of each mesh was drawn while it is judged: outlines, overlap and what may hide it ask for the same.
-_drawn: weakref.WeakKeyDictionary[Mesh, dict[tuple[Camera, int], np.ndarray]] = weakref.WeakKeyDictionary()

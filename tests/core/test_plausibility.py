@@ -17,8 +17,9 @@ from refine_batch.instance import CameraError, Instance
 from refine_batch.mesh import Mesh
 from refine_batch.refinement import plausibility
 from refine_batch.refinement.occlusion import probably_hidden
+from refine_batch.refinement.overlap import outlines_apart, silhouette_iou
 from refine_batch.refinement.pipeline import refine
-from refine_batch.refinement.plausibility import Verdict, held_share, judge, outlines_apart, silhouette_iou
+from refine_batch.refinement.plausibility import Verdict, held_share, judge
 from refine_batch.refinement.prepare import Prepared, prepare
 from refine_batch.render import hard_silhouettes
 
@@ -63,6 +64,25 @@ def test_a_camera_within_its_trust_may_explain_everything():
     # One that is exact explains nothing.
     exact = verdict(seen(CHAIR, given=wrong, camera_error=CameraError()))
     assert (exact.reason, exact.cameras) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"roll": 5.0}, {"roll": -3.0, "offset_x": 0.03}, {"offset_x": 0.04, "offset_y": -0.04}]
+)
+def test_roll_and_principal_point_may_explain_everything(wrong):
+    found = verdict(seen(CHAIR, given=replace(CAMERA, **wrong)))
+    assert "the camera alone explains the picture" in found.reason
+    [camera] = found.cameras
+    assert camera.roll == pytest.approx(0.0, abs=0.6)
+    assert (camera.offset_x, camera.offset_y) == pytest.approx((0.0, 0.0), abs=0.01)
+    # One that is exact explains nothing.
+    exact = verdict(seen(CHAIR, given=replace(CAMERA, **wrong), camera_error=CameraError()))
+    assert (exact.reason, exact.cameras) == (None, None)
+
+
+def test_a_shape_that_is_wrong_is_to_be_refined_however_its_camera_is_turned():
+    wider = Mesh(CHAIR.vertices * np.array([1.0, 0.75, 1.2]), CHAIR.faces)
+    assert verdict(seen(wider, given=replace(CAMERA, roll=5.0))).reason is None
 
 
 def test_a_shape_that_is_wrong_is_to_be_refined():
