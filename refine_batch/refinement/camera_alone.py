@@ -27,10 +27,12 @@ EXPLAINED = 0.0045
 # 2D IoU below which neither holds: the outlines of what is thin lie near each other wherever it is. The least of true
 # shapes was 0.934, of 78 with exact and with wrong cameras.
 ALIKE = 0.8
-# What the distance must come below by the camera's roll and principal point before they are fitted with the rest, so
-# often in turn, and by what factor it must fall by them to be theirs, for a coarse mesh comes a little nearer by
-# anything: of 77 true shapes whose camera was turned by 3° or 5° or shifted by 0.05 71 did, of 68 coarse ones two.
-NEARLY_EXPLAINED, ROUNDS, BY_THE_PLANE = 0.011, 2, 0.55
+# Where it is farther roll and principal point are not asked for. By them alone it must come below this, and fall by
+# this factor, before they are fitted in turn with the rest, so often.
+NEAR, NEARLY_EXPLAINED, ON_THE_WAY, ROUNDS = 0.02, 0.011, 0.8, 2
+# By what factor it must fall in the end, for a coarse mesh comes a little nearer by anything: of 77 true shapes whose
+# camera was turned by 3° or 5° or shifted by 0.05 71 did, of 68 coarse ones two.
+BY_THE_PLANE = 0.55
 
 
 def turned_and_shifted(
@@ -48,16 +50,22 @@ def turned_and_shifted(
     """
     before: dict[int, float] = {}
     found: dict[int, Camera] = {}
+
+    def on_the_way(i: int, camera: Camera) -> bool:
+        return outlines_apart(instances[i].subject, (camera,)) < min(NEARLY_EXPLAINED, ON_THE_WAY * before[i])
+
     for i, cameras in nearest.items():
         subject = instances[i].subject
         # Views tell each other's cameras; and of one that is estimated roll and principal point are what they are.
-        if len(cameras) > 1 or instances[i].unknown is not None:
+        if len(cameras) > 1 or instances[i].unknown is not None or silhouette_iou(subject, cameras[0]) < ALIKE:
             continue
-        camera = _aligned(subject, cameras[0])
-        if camera is not None and outlines_apart(subject, (camera,)) < NEARLY_EXPLAINED:
-            before[i], found[i] = outlines_apart(subject, cameras), camera
+        before[i] = outlines_apart(subject, cameras)
+        camera = _aligned(subject, cameras[0]) if before[i] < NEAR else None
+        if camera is not None and on_the_way(i, camera):
+            found[i] = camera
     for _ in range(ROUNDS):
-        found = _in_turn({i: instances[i].subject for i in found}, found, config, device)
+        again = _in_turn({i: instances[i].subject for i in found}, found, config, device)
+        found = {i: camera for i, camera in again.items() if on_the_way(i, camera)}
     return {
         i: camera
         for i, camera in found.items()
