@@ -18,6 +18,8 @@ _USUAL = 4.0
 _COST = 0.05
 # How far off they may be found, in standard deviations.
 MOST = 2.0
+# A camera that may point anywhere has no larger deviation than this, degrees.
+_ANYWHERE = 60.0
 
 
 def aligned(
@@ -54,7 +56,8 @@ def aligned(
     slope = np.gradient(distance)
     focal = size / 2.0 / math.tan(math.radians(camera.fov) / 2.0)
     middle = (size - 1) / 2.0 - size / 2.0 * np.array([camera.offset_y, camera.offset_x])
-    spread = np.array([math.radians(degrees), *2 * [focal * math.tan(math.radians(degrees))]])
+    angle = math.radians(min(degrees, _ANYWHERE))
+    spread = np.array([angle, *2 * [focal * math.tan(angle)]])
     usual, found = _USUAL * size / 224.0, np.zeros(3)
     for _ in range(_STEPS):
         sin, cos = math.sin(found[0]), math.cos(found[0])

@@ -9,6 +9,7 @@ it would be a repair.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -225,12 +226,21 @@ def _to_be_refined(verdict: Verdict | InstanceError | None) -> bool:
 def _camera_alone(subject: PreparedInstance, cameras: tuple[Camera, ...], left_open: Hidden | None) -> Verdict:
     given, best = silhouette_iou(subject), silhouette_iou(subject, cameras[0])
     return Verdict(
-        "the camera alone explains the picture: from one a little beside that which was given the coarse mesh "
-        f"meets its mask (2D IoU {given:.3f} → {best:.3f})",
+        f"the camera alone explains the picture: from one a little beside that which was given"
+        f"{_in_its_plane(subject.camera, cameras[0])} the coarse mesh meets its mask (2D IoU {given:.3f} → {best:.3f})",
         cameras,
         settled=True,
         hidden=left_open,
     )
+
+
+def _in_its_plane(given: Camera, camera: Camera) -> str:
+    """How a camera's picture was turned and shifted, where it was."""
+    turn = camera.roll - given.roll
+    shift = math.hypot(camera.offset_x - given.offset_x, camera.offset_y - given.offset_y) / 2.0
+    if not turn and not shift:
+        return ""
+    return f", turned by {turn:+.1f}° about its axis and its picture shifted by {shift:.1%} of its side,"
 
 
 def _looseness(gain: float) -> float:

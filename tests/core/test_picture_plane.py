@@ -54,6 +54,13 @@ def test_nothing_is_found_beyond_the_trust():
     assert aligned(halfway, seen(halfway), seen(TRUE), ALL, 3.0, given=wrong) is None
 
 
+def test_a_camera_that_may_point_anywhere_is_no_fault():
+    wrong = replace(TRUE, roll=TRUE.roll + 5.0)
+    found = aligned(wrong, seen(wrong), seen(TRUE), ALL, 120.0)
+    assert found is not None
+    assert found.roll == pytest.approx(TRUE.roll, abs=0.15)
+
+
 def test_where_there_is_no_outline_nothing_is_found():
     nothing = np.zeros((SIZE, SIZE), bool)
     for one, other in ((nothing, seen(TRUE)), (seen(TRUE), nothing), (seen(TRUE), ALL)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -60,6 +61,7 @@ def test_a_camera_within_its_trust_may_explain_everything():
     wrong = replace(CAMERA, azimuth=CAMERA.azimuth + 5.0, elevation=CAMERA.elevation - 3.0, distance=2.5)
     found = verdict(seen(CHAIR, given=wrong))
     assert "the camera alone explains the picture" in found.reason
+    assert "about its axis" not in found.reason
     assert angle_between(found.cameras[0], CAMERA) < 2.0
     # One that is exact explains nothing.
     exact = verdict(seen(CHAIR, given=wrong, camera_error=CameraError()))
@@ -73,6 +75,8 @@ def test_roll_and_principal_point_may_explain_everything(wrong):
     found = verdict(seen(CHAIR, given=replace(CAMERA, **wrong)))
     assert "the camera alone explains the picture" in found.reason
     [camera] = found.cameras
+    turn = re.search(r"turned by (\S+)° about its axis", found.reason)
+    assert float(turn[1]) == pytest.approx(-wrong.get("roll", 0.0), abs=0.6)
     assert camera.roll == pytest.approx(0.0, abs=0.6)
     assert (camera.offset_x, camera.offset_y) == pytest.approx((0.0, 0.0), abs=0.01)
     # One that is exact explains nothing.
