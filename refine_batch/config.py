@@ -87,7 +87,7 @@ class RefineConfig(Options):
     method: str = Field(
         "large-steps",
         description="large-steps (the vertices themselves), refine (the paper's network, some thirty times as long), "
-        "or module:function for one of yours. large-steps, because on real shapes it gains more and does less harm.",
+        "or module:function for one of yours. large-steps, because on real shapes it gains more, and harms no more.",
     )
     steps: Annotated[int, Field(ge=1)] | None = Field(
         None,

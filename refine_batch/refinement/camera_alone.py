@@ -16,7 +16,7 @@ from refine_batch.cameras.camera import Camera
 from refine_batch.config import RefineConfig
 from refine_batch.methods.base import MethodOutput, PreparedInstance
 from refine_batch.methods.camera_only import fit_cameras
-from refine_batch.refinement.overlap import outlines_apart, seen_by, silhouette_iou
+from refine_batch.refinement.overlap import drawn, outlines_apart, silhouette_iou
 from refine_batch.refinement.picture_plane import aligned
 from refine_batch.refinement.prepare import Prepared
 
@@ -24,8 +24,8 @@ from refine_batch.refinement.prepare import Prepared
 # explains the picture: of true shapes 25 of 26 came below it, of coarse ones none of 52 (real shapes of the development
 # set).
 EXPLAINED = 0.0045
-# 2D IoU below which neither holds: the outlines of what is thin lie near each other wherever it is. The least of true
-# shapes was 0.934, of 78 with exact and with wrong cameras.
+# 2D IoU below which near outlines say nothing: those of what is thin lie near each other wherever it is. The least of
+# true shapes was 0.934, of 78 with exact and with wrong cameras.
 ALIKE = 0.8
 # Where it is farther roll and principal point are not asked for. By them alone it must come below this, and fall by
 # this factor, before they are fitted in turn with the rest, so often.
@@ -51,8 +51,8 @@ def turned_and_shifted(
     before: dict[int, float] = {}
     found: dict[int, Camera] = {}
 
-    def on_the_way(i: int, camera: Camera) -> bool:
-        return outlines_apart(instances[i].subject, (camera,)) < min(NEARLY_EXPLAINED, ON_THE_WAY * before[i])
+    def comes_within(i: int, camera: Camera, limit: float, factor: float) -> bool:
+        return outlines_apart(instances[i].subject, (camera,)) < min(limit, factor * before[i])
 
     for i, cameras in nearest.items():
         subject = instances[i].subject
@@ -61,16 +61,15 @@ def turned_and_shifted(
             continue
         before[i] = outlines_apart(subject, cameras)
         camera = _aligned(subject, cameras[0]) if before[i] < NEAR else None
-        if camera is not None and on_the_way(i, camera):
+        if camera is not None and comes_within(i, camera, NEARLY_EXPLAINED, ON_THE_WAY):
             found[i] = camera
     for _ in range(ROUNDS):
         again = _in_turn({i: instances[i].subject for i in found}, found, config, device)
-        found = {i: camera for i, camera in again.items() if on_the_way(i, camera)}
+        found = {i: camera for i, camera in again.items() if comes_within(i, camera, NEARLY_EXPLAINED, ON_THE_WAY)}
     return {
         i: camera
         for i, camera in found.items()
-        if silhouette_iou(instances[i].subject, camera) >= ALIKE
-        and outlines_apart(instances[i].subject, (camera,)) < min(EXPLAINED, BY_THE_PLANE * before[i])
+        if silhouette_iou(instances[i].subject, camera) >= ALIKE and comes_within(i, camera, EXPLAINED, BY_THE_PLANE)
     }
 
 
@@ -102,5 +101,5 @@ def _aligned(subject: PreparedInstance, camera: Camera) -> Camera | None:
     spread = view.spread[0]
     if not 0.0 < spread < math.inf:
         return None
-    seen = seen_by(subject, view, camera)
+    seen = drawn(subject, view, camera)
     return aligned(camera, seen, view.covered, view.silhouette_known, math.degrees(spread), given=view.camera)

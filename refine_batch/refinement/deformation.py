@@ -62,17 +62,21 @@ def implausible(coarse: Mesh, refined: Mesh, told: bool = False) -> str | None:
 def flipped_share(before: np.ndarray, after: np.ndarray) -> float:
     """Share of the surface whose normal turned by more than 90°, of (F, 3) `area_normals` before and after."""
     area = np.linalg.norm(before, axis=1)
-    return float(area[(before * after).sum(axis=1) < 0].sum() / max(area.sum(), 1e-30))
+    return _share(area, (before * after).sum(axis=1) < 0)
 
 
 def collapsed_share(before: np.ndarray, after: np.ndarray) -> float:
     """Share of the surface whose faces lost nearly all of their area, of (F, 3) `area_normals` before and after."""
     areas = np.linalg.norm(before, axis=1), np.linalg.norm(after, axis=1)
-    return float(areas[0][areas[1] < COLLAPSED * areas[0]].sum() / max(areas[0].sum(), 1e-30))
+    return _share(areas[0], areas[1] < COLLAPSED * areas[0])
 
 
 def stretched_share(coarse: Mesh, vertices: np.ndarray) -> float:
     """Share of the coarse surface that becomes longer in some direction by more than `STRETCHED` times."""
     area = np.linalg.norm(area_normals(coarse), axis=1)
-    longer = largest_stretch(coarse.vertices, vertices, coarse.faces) > STRETCHED
-    return float(area[longer].sum() / max(area.sum(), 1e-30))
+    return _share(area, largest_stretch(coarse.vertices, vertices, coarse.faces) > STRETCHED)
+
+
+def _share(area: np.ndarray, which: np.ndarray) -> float:
+    """Of the (F,) areas the share that these (F,) bool faces have; 0 where there is no surface."""
+    return float(area[which].sum() / max(area.sum(), 1e-30))

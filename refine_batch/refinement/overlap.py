@@ -19,7 +19,7 @@ def silhouette_iou(subject: PreparedInstance, camera: Camera | None = None) -> f
     """2D IoU of the working mesh's hard silhouette and the first view's mask, where anything is known."""
     view = subject.views[0]
     known = view.silhouette_known
-    return float(mask_iou(seen_by(subject, view, camera) & known, view.covered & known))
+    return float(mask_iou(drawn(subject, view, camera) & known, view.covered & known))
 
 
 def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None = None) -> float:
@@ -27,24 +27,24 @@ def outlines_apart(subject: PreparedInstance, cameras: Sequence[Camera] | None =
     over all views, so that none decides alone."""
     apart = []
     for number, view in enumerate(subject.views):
-        seen = seen_by(subject, view, None if cameras is None else cameras[number])
+        seen = drawn(subject, view, None if cameras is None else cameras[number])
         apart.append(outline_distance(seen, view.covered, view.known) / len(view.mask))
     return float(np.median(apart))
 
 
-def seen_by(subject: PreparedInstance, view: View, camera: Camera | None = None) -> np.ndarray:
+def drawn(subject: PreparedInstance, view: View, camera: Camera | None = None) -> np.ndarray:
     """(H, H) bool: the mesh's silhouette in the view's picture, by its own camera or another."""
     camera, size = view.camera if camera is None else camera, len(view.mask)
-    drawn = _drawn.setdefault(subject.mesh, {})
-    if (camera, size) not in drawn:
-        drawn[camera, size] = hard_silhouettes(subject.mesh, [camera], size)[0]
-    return drawn[camera, size]
+    kept = _silhouettes.setdefault(subject.mesh, {})
+    if (camera, size) not in kept:
+        kept[camera, size] = hard_silhouettes(subject.mesh, [camera], size)[0]
+    return kept[camera, size]
 
 
 def forget(mesh: Mesh) -> None:
     """Let go of what was drawn of a mesh."""
-    _drawn.pop(mesh, None)
+    _silhouettes.pop(mesh, None)
 
 
 # What of each mesh was drawn while it is judged: outlines, overlap and what may hide it ask for the same.
-_drawn: weakref.WeakKeyDictionary[Mesh, dict[tuple[Camera, int], np.ndarray]] = weakref.WeakKeyDictionary()
+_silhouettes: weakref.WeakKeyDictionary[Mesh, dict[tuple[Camera, int], np.ndarray]] = weakref.WeakKeyDictionary()

@@ -28,7 +28,7 @@ from refine_batch.methods.camera_only import fit_cameras
 from refine_batch.refinement.camera_alone import ALIKE, EXPLAINED, turned_and_shifted
 from refine_batch.refinement.camera_fit import reduced
 from refine_batch.refinement.occlusion import Hidden, probably_hidden
-from refine_batch.refinement.overlap import forget, outlines_apart, seen_by, silhouette_iou
+from refine_batch.refinement.overlap import drawn, forget, outlines_apart, silhouette_iou
 from refine_batch.refinement.prepare import Prepared
 from refine_batch.render import hard_silhouettes
 from refine_batch.render.hard import silhouettes
@@ -209,11 +209,11 @@ def _judged(
     if left_open is not None and (gain > enough or outlines_apart(subject, cameras) > APART_PARTLY):
         return Verdict(left_open.kept_reason)
     view = subject.views[0]
-    as_given = seen_by(subject, view, None)
+    as_given = drawn(subject, view, None)
     if cameras is None or cameras[0] == view.camera:
         hidden = probably_hidden(as_given, view.covered, view.known)
     else:
-        hidden = probably_hidden(seen_by(subject, view, cameras[0]), view.covered, view.known, as_given)
+        hidden = probably_hidden(drawn(subject, view, cameras[0]), view.covered, view.known, as_given)
     if left_open is not None and hidden is not None:
         return Verdict(left_open.kept_reason)
     return Verdict(looseness=looseness, hidden=left_open or hidden)
@@ -308,7 +308,7 @@ def _fills(subject: PreparedInstance, camera: Camera | None) -> bool:
     """Whether the mesh's silhouette covers all that is known of the first view."""
     view = subject.views[0]
     known = view.silhouette_known
-    return bool(seen_by(subject, view, camera)[known].mean() >= FILLED)
+    return bool(drawn(subject, view, camera)[known].mean() >= FILLED)
 
 
 def _too_near(prepared: Prepared) -> str:
